@@ -1,0 +1,1 @@
+"""The diffusion backend: requests in, events out; importing it loads no torch."""

@@ -1,0 +1,179 @@
+"""What decides a picture, and nothing else.
+
+A `RenderRequest` is frozen, compares by value and survives a JSON round trip. Pictures and masks are named by
+the sha256 of their pixels and live in a `PictureStore` (`pipelines.pictures`), so equal requests mean equal
+pictures, and the canonical hash of a request serves as the key of its job. Every default has been filled in
+before a request exists (`studio.to_request`): the engine never guesses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pipelines.errors import FieldError
+
+MAX_LAYERS = 64
+MAX_AVOIDS = 8
+MAX_IMAGES = 16
+MAX_STEPS = 200
+MAX_SIDE = 2048
+MAX_PROMPT = 8000
+AXES = ("source", "released")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRequest:
+    """One visible layer, bottom to top in `RenderRequest.layers`.
+
+    ``span`` is the half-open character range of the layer's words in ``RenderRequest.prompt``; None means the
+    layer has pixels only. ``mask`` names its visible mask: uint8 (height, width), 255 = fully visible, already
+    multiplied by what the layers above leave uncovered. ``harmonize`` is the share of the run in which the layer
+    may change (0 freezes it), ``feather`` softens the strength map, in canvas pixels. ``attend_inside`` and
+    ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
+    Diffusion (arXiv 2303.00262, section 4.1). ``vary`` is NegToMe between the images inside this layer.
+    """
+
+    name: str
+    mask: str
+    span: tuple[int, int] | None = None
+    harmonize: float
+    feather: float = 0.0
+    attend_inside: float = 0.0
+    attend_outside: float = 0.0
+    keep_shape: float = 0.0
+    look: bool = False
+    vary: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvoidRequest:
+    """A reference picture to be pushed away from (NegToMe, arXiv 2412.01339, external reference).
+
+    ``picture`` names uint8 (height, width, 3) at canvas size. ``mask`` names uint8 (height, width), 255 = part
+    of the reference that counts, or None for all of it. ``layer`` is the index in ``RenderRequest.layers`` that
+    the push is confined to, or None for the whole picture.
+    """
+
+    name: str
+    picture: str
+    mask: str | None = None
+    alpha: float
+    threshold: float
+    layer: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderRequest:
+    """Everything that decides the pictures of one run.
+
+    ``collage`` names the flat collage, uint8 (height, width, 3); None is plain text-to-image. ``frozen`` names
+    uint8 (height, width, 4): what harmonize 0 keeps, colour of the frozen layers, alpha = sum of their visible
+    masks; it is laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the
+    alpha of NegToMe between the images of the batch with ``spread_threshold`` as least cosine similarity;
+    ``window`` is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is
+    "source" (paper) or "released" (the released code's reading). Image k uses seed + k.
+    """
+
+    model: str
+    width: int
+    height: int
+    prompt: str
+    negative_prompt: str = ""
+    collage: str | None = None
+    frozen: str | None = None
+    background_harmonize: float = 1.0
+    layers: tuple[LayerRequest, ...] = ()
+    avoids: tuple[AvoidRequest, ...] = ()
+    spread: float = 0.0
+    spread_threshold: float = 0.7
+    window: float = 0.25
+    axis: str = "source"
+    scheduler: str
+    steps: int
+    guidance: float
+    seed: int
+    images: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def key(self) -> str:
+        """sha256 of the canonical JSON: equal requests have equal keys."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, shortest floats."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> RenderRequest:
+        """Inverse of `to_json`. Unknown or missing keys raise `FieldError`."""
+        data = json.loads(text)
+        layers = tuple(
+            _build(LayerRequest, {**layer, "span": tuple(layer["span"]) if layer.get("span") else None}, "layers")
+            for layer in data.pop("layers", ())
+        )
+        avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))
+        return _build(cls, {**data, "layers": layers, "avoids": avoids}, "request")
+
+    def replace(self, **changes: Any) -> RenderRequest:
+        """A copy with some fields changed; checked like a new one."""
+        return dataclasses.replace(self, **changes)
+
+
+def _build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise FieldError(f"{where} has an unknown field {unknown[0]!r}; remove it.")
+    try:
+        return cls(**data)
+    except TypeError as error:
+        raise FieldError(f"{where} is incomplete: {error}.") from error
+
+
+def _check(request: RenderRequest) -> None:
+    def bounded(where: str, value: float, low: float, high: float) -> None:
+        if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
+            raise FieldError(f"{where} is {value!r}; give a number from {low:g} to {high:g}.")
+
+    for side in ("width", "height"):
+        value = getattr(request, side)
+        bounded(side, value, 64, MAX_SIDE)
+        if value % 8:
+            raise FieldError(f"{side} is {value}; give a multiple of 8.")
+    bounded("steps", request.steps, 1, MAX_STEPS)
+    bounded("guidance", request.guidance, 0, 50)
+    bounded("images", request.images, 1, MAX_IMAGES)
+    bounded("seed", request.seed, 0, 2**63 - 1 - MAX_IMAGES)
+    bounded("background harmonize", request.background_harmonize, 0, 1)
+    bounded("spread", request.spread, -1, 3)
+    bounded("spread threshold", request.spread_threshold, 0, 1)
+    bounded("window", request.window, 0, 1)
+    if request.axis not in AXES:
+        raise FieldError(f"axis is {request.axis!r}; give one of {', '.join(AXES)}.")
+    if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:
+        raise FieldError(f"a request has at most {MAX_LAYERS} layers and {MAX_AVOIDS} avoid references.")
+    for layer in request.layers:
+        for word in ("harmonize", "attend_inside", "attend_outside", "keep_shape"):
+            bounded(f"layer {layer.name!r}: {word}", getattr(layer, word), 0, 1)
+        bounded(f"layer {layer.name!r}: vary", layer.vary, 0, 3)
+        bounded(f"layer {layer.name!r}: feather", layer.feather, 0, 256)
+        if layer.span and not 0 <= layer.span[0] < layer.span[1] <= len(request.prompt):
+            raise FieldError(f"layer {layer.name!r}: its words' place {layer.span} is outside the prompt.")
+    for avoid in request.avoids:
+        bounded(f"avoid {avoid.name!r}: alpha", avoid.alpha, -1, 3)
+        bounded(f"avoid {avoid.name!r}: threshold", avoid.threshold, 0, 1)
+        if avoid.layer is not None and not 0 <= avoid.layer < len(request.layers):
+            raise FieldError(f"avoid {avoid.name!r}: names layer number {avoid.layer}, which does not exist.")
+    if request.collage is None and request.layers:
+        raise FieldError("a request with layers needs a flat collage.")

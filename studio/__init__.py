@@ -1,0 +1,1 @@
+"""The studio: documents, files, compositing, command line and page; importing it loads no torch."""
