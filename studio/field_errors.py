@@ -52,6 +52,8 @@ def _wanted(schema: Mapping[str, Any]) -> str:
         return repr(schema["const"])
     kind = schema.get("type")
     if kind in ("number", "integer"):
+        if schema["minimum"] == schema["maximum"]:
+            return str(schema["minimum"])
         number = "a whole number" if kind == "integer" else "a number"
         step = f" that is a multiple of {schema['multipleOf']}" if "multipleOf" in schema else ""
         return f"{number} from {schema['minimum']} to {schema['maximum']}{step}"

@@ -24,8 +24,8 @@ PRESENT = 0.5
 """An object is present where its sigmoid is at least this."""
 MARGIN = 1.3
 """A region's square is this many times the longest side of what it is about, the middle of the range it learnt."""
-LEAST = 64
-"""No region is smaller than this share of a 256 px canvas in px: smaller ones were never seen."""
+LEAST = 88
+"""No region is smaller than this on a canvas of 256 px (and in proportion on others): smaller ones were never seen."""
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -90,7 +90,7 @@ class Judge:
 
     def whole(self, pictures: Sequence[Pixels]) -> list[WholeVerdict]:
         """Verdicts on whole pictures."""
-        out = self._ask([_square(picture, None) for picture in pictures])
+        out = self._ask([square_view(picture, None) for picture in pictures])
         words = self.vocabulary
         verdicts = []
         for n in range(len(pictures)):
@@ -113,7 +113,7 @@ class Judge:
         if len(pictures) != len(where):
             raise FieldError(f"{len(pictures)} pictures need as many regions, not {len(where)}.")
         boxes = [box_of(region) if isinstance(region, np.ndarray) else region for region in where]
-        out = self._ask([_square(picture, box) for picture, box in zip(pictures, boxes, strict=True)])
+        out = self._ask([square_view(picture, box) for picture, box in zip(pictures, boxes, strict=True)])
         words = self.vocabulary
         verdicts = []
         for n in range(len(pictures)):
@@ -202,7 +202,7 @@ def _connected(cells: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.b
         out = wide
 
 
-def _square(picture: Pixels, box: Box | None) -> Pixels:
+def square_view(picture: Pixels, box: Box | None) -> Pixels:
     """A 128×128 view: the whole picture, or a square around the box with `MARGIN`, moved inside where it fits."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise PictureError(f"the judge reads uint8 (height, width, 3), not {picture.dtype} {picture.shape}.")

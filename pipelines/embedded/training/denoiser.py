@@ -45,7 +45,7 @@ SCHEDULE = {
     "timestep_spacing": "trailing",
     "clip_sample": False,
     "set_alpha_to_one": True,
-    "steps_offset": 0,
+    "steps_offset": 1,  # unused with trailing spacing; 0 draws a deprecation warning
 }
 
 

@@ -9,6 +9,7 @@ CLIP beside it in ``clip/``. Takes RUN/cooled.pt where there is one, else RUN/st
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def build_pipeline(trainee: Trainee, scale: float, tokenizer: CLIPTokenizer, aut
     )
 
 
+def _drop_derived_field(config: Path) -> None:
+    """`AutoencoderTiny` sets ``block_out_channels`` itself and complains, at every load, of finding it in the file."""
+    fields = json.loads(config.read_text())
+    fields.pop("block_out_channels", None)
+    config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -68,6 +76,7 @@ def main() -> None:
     pipe.save_pretrained(options.out, max_shard_size=SHARD)
     shutil.rmtree(options.out / "unet")
     pipe.unet.save_pretrained(options.out / "unet", max_shard_size=SHARD)
+    _drop_derived_field(options.out / "vae" / "config.json")
     clip = CLIPModel.from_pretrained(options.clip).half()
     clip.save_pretrained(options.out / "clip", max_shard_size=SHARD)
     tokenizer.save_pretrained(options.out / "clip")

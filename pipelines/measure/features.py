@@ -1,0 +1,61 @@
+"""Vectors of pictures and texts from the embedded model's small CLIP: what "similar" means in our measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
+
+from pipelines.errors import ModelError
+from pipelines.pictures import Pixels
+
+CLIP = Path(__file__).parents[1] / "embedded" / "weights" / "clip"
+
+Vectors = NDArray[np.float32]
+"""(n, d), each of length 1: the product of two is their cosine."""
+
+
+class Features:
+    """A `CLIPModel` with its own preprocessing: resized to the tower's square, (x / 255 − 0.5) / 0.5."""
+
+    def __init__(self, folder: Path = CLIP) -> None:
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"there is no CLIP in {folder.name!r}: export the embedded model first.")
+        self.model = CLIPModel.from_pretrained(folder).float().eval().requires_grad_(False)
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self.side = int(self.model.config.vision_config.image_size)
+
+    @torch.no_grad()
+    def pictures(self, pictures: Sequence[Pixels], size: int = 64) -> Vectors:
+        """Unit vectors of uint8 (H, W, 3) pictures of any size."""
+        parts = []
+        for start in range(0, len(pictures), size):
+            squares = [
+                np.asarray(Image.fromarray(picture).resize((self.side, self.side), Image.Resampling.BICUBIC))
+                for picture in pictures[start : start + size]
+            ]
+            x = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            found = self.model.visual_projection(self.model.vision_model(pixel_values=x).pooler_output)
+            parts.append(found / found.norm(dim=1, keepdim=True))
+        return np.asarray(torch.cat(parts).numpy())
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts."""
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
+        )
+        found = self.model.text_projection(self.model.text_model(input_ids=tokens.input_ids).pooler_output)
+        return np.asarray((found / found.norm(dim=1, keepdim=True)).numpy())
+
+
+def mean_pairwise_distance(vectors: Vectors) -> float:
+    """1 − mean cosine over the pairs of a batch (n ≥ 2): 0 for equal pictures, larger for more various ones."""
+    cosines = vectors @ vectors.T
+    above = np.triu_indices(len(vectors), 1)
+    return float(1 - cosines[above].mean())
