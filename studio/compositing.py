@@ -8,7 +8,9 @@ strength map only.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ from pipelines.pictures import Pixels
 from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.pictures import Library
 
-Plane = NDArray[np.float32]  # (height, width) in 0..1, or (height, width, 4) premultiplied
+Plane = NDArray[np.floating[Any]]  # (height, width) in 0..1, or (height, width, 3 or 4) premultiplied
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 _FINER = 4  # the clip polygon is drawn so many times finer than the canvas, then averaged
 
@@ -28,10 +31,11 @@ class Composition:
     """A collage in pixels. Lists have one entry for each layer that is not hidden, bottom to top.
 
     ``flat`` is uint8 (height, width, 3). ``visible`` are float32 (height, width) in 0..1, and together with
-    ``background_visible`` they sum to 1. ``placed`` tells how many canvas pixels each layer would show if nothing
-    lay above it. ``indices`` are places in ``Collage.layers``, ``names`` the layers' labels. ``frozen`` is uint8
-    (height, width, 4): the colour that layers and background with harmonize 0 contribute, not premultiplied, alpha
-    the sum of their visible masks; where that is 1 the colour equals ``flat`` exactly.
+    ``background_visible`` they sum to 1. ``placed`` tells how many canvas pixels each layer would show if
+    nothing lay above it. ``indices`` are places in ``Collage.layers``, ``names`` the layers' labels.
+    ``frozen`` is uint8 (height, width, 4): the colour that layers and background with harmonize 0
+    contribute, not premultiplied, alpha the sum of their visible masks; where that is 1 the colour equals
+    ``flat`` exactly.
     """
 
     flat: Pixels
@@ -55,14 +59,16 @@ def compose(collage: Collage, library: Library) -> Composition:
 
     for index in reversed(shown):
         layer = collage.layers[index]
-        plane = place(layer, library, collage.canvas)
-        contribution = plane * uncovered[..., None]
-        flat += contribution[..., :3]
+        window, plane = _place(layer, library, collage.canvas)
+        contribution = plane * uncovered[window][..., None]
+        flat[window] += contribution[..., :3]
         if layer.harmonize == 0:
-            kept += contribution
-        visible.append(contribution[..., 3])
+            kept[window] += contribution
+        mask = np.zeros(shape, np.float32)
+        mask[window] = contribution[..., 3]
+        visible.append(mask)
         placed.append(float(plane[..., 3].sum()))
-        uncovered = uncovered * (1 - plane[..., 3])
+        uncovered[window] *= 1 - plane[..., 3]
 
     under = place_background(collage.background, library, collage.canvas) * uncovered[..., None]
     flat += under
@@ -87,15 +93,10 @@ def place(layer: Layer, library: Library, canvas: Canvas) -> Plane:
 
     Alpha holds everything that is the layer's own: the picture's alpha, opacity, mask and clip polygon.
     """
-    picture = library.open(layer.picture)
-    if layer.mask is not None:
-        _apply_mask(picture, read_mask(library, layer.mask))
-    matrix = _canvas_to_picture(layer, picture.size)
-    plane = _sample(picture, matrix, canvas)
-    amount = _inside(picture.size, matrix, canvas)
-    if layer.clip is not None:
-        amount = amount * _polygon(layer, picture.size, canvas)
-    return plane * (amount * np.float32(layer.opacity))[..., None]
+    whole = np.zeros((canvas.height, canvas.width, 4), np.float32)
+    window, plane = _place(layer, library, canvas)
+    whole[window] = plane
+    return whole
 
 
 def place_background(background: Background, library: Library, canvas: Canvas) -> Plane:
@@ -113,9 +114,10 @@ def place_background(background: Background, library: Library, canvas: Canvas) -
 def place_reference(avoid: Avoid, library: Library, canvas: Canvas) -> tuple[Pixels, Pixels | None]:
     """A reference picture at canvas size and the part of it that counts.
 
-    The picture, uint8 (height, width, 3), is scaled to fit and centred, so that nothing of it is lost or bent;
-    what it leaves free takes its mean colour. The mask, uint8 (height, width), 255 = counts, leaves out that
-    rim, what is transparent, and what the reference's own mask leaves out; None when all of it counts.
+    The picture, uint8 (height, width, 3), is scaled to fit and centred, so that nothing of it is lost or
+    bent; what it leaves free takes its mean colour. The mask, uint8 (height, width), 255 = counts, leaves
+    out that rim, what is transparent, and what the reference's own mask leaves out; None when all of it
+    counts.
     """
     picture = library.open(avoid.picture)
     if avoid.mask is not None:
@@ -147,7 +149,52 @@ def _apply_mask(picture: Image.Image, mask: Image.Image) -> None:
     picture.putalpha(Image.fromarray(np.rint(alpha).astype(np.uint8)))
 
 
-def _canvas_to_picture(layer: Layer, size: tuple[int, int]) -> tuple[float, float, float, float, float, float]:
+def _place(layer: Layer, library: Library, canvas: Canvas) -> tuple[tuple[slice, slice], Plane]:
+    """The part of the canvas that the layer can touch, and the layer there, as in `place`."""
+    picture = library.open(layer.picture)
+    if layer.mask is not None:
+        _apply_mask(picture, read_mask(library, layer.mask))
+    left, top, right, bottom = box = _box(layer, picture.size, canvas)
+    window = np.s_[top:bottom, left:right]
+    if left >= right or top >= bottom:
+        return window, np.zeros((max(0, bottom - top), max(0, right - left), 4), np.float32)
+    matrix = _canvas_to_picture(layer, picture.size)
+    amount = _inside(picture.size, matrix, box)
+    if layer.clip is not None:
+        amount = amount * _polygon(layer, picture.size, box)
+    return window, _sample(picture, matrix, box) * (amount * np.float32(layer.opacity))[..., None]
+
+
+def _box(layer: Layer, size: tuple[int, int], canvas: Canvas) -> Box:
+    width, height = size
+    corners = _on_canvas(layer, size, [(0, 0), (width, 0), (0, height), (width, height)])
+    across, down = zip(*corners, strict=True)
+    left, top = max(0, math.floor(min(across)) - 1), max(0, math.floor(min(down)) - 1)
+    right, bottom = math.ceil(max(across)) + 1, math.ceil(max(down)) + 1
+    return (
+        min(left, canvas.width),
+        min(top, canvas.height),
+        max(0, min(right, canvas.width)),
+        max(0, min(bottom, canvas.height)),
+    )
+
+
+def _on_canvas(
+    layer: Layer, size: tuple[int, int], points: Iterable[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Where points of the picture come to lie."""
+    cos, sin = _cos_sin(layer.rotation)
+    placed = []
+    for u, v in points:
+        across = (u - size[0] / 2) * layer.scale_x * (-1 if layer.flip_x else 1)
+        down = (v - size[1] / 2) * layer.scale_y * (-1 if layer.flip_y else 1)
+        placed.append((layer.x + cos * across - sin * down, layer.y + sin * across + cos * down))
+    return placed
+
+
+def _canvas_to_picture(
+    layer: Layer, size: tuple[int, int]
+) -> tuple[float, float, float, float, float, float]:
     """(a, b, c, d, e, f): canvas point (x, y) shows picture point (ax + by + c, dx + ey + f).
 
     Points are continuous: pixel i spans i to i + 1.
@@ -166,19 +213,27 @@ def _cos_sin(degrees: float) -> tuple[float, float]:
     return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
 
 
-def _sample(picture: Image.Image, matrix: tuple[float, ...], canvas: Canvas) -> Plane:
-    """The picture seen through ``matrix``, premultiplied; a rim of one picture pixel around it is its own edge."""
+def _sample(picture: Image.Image, matrix: tuple[float, ...], box: Box) -> Plane:
+    """The picture seen through ``matrix``, premultiplied; its edge goes on for one picture pixel more."""
     a, b, c, d, e, f = matrix
     factor = (max(1, int(math.hypot(a, b))), max(1, int(math.hypot(d, e))))
     source = picture.convert("RGBa")
     if factor != (1, 1):  # bicubic looks at 4 x 4 pixels only, so averaging comes first
         factor = (min(factor[0], source.width), min(factor[1], source.height))
         source = source.reduce(factor)
-        a, b, c, d, e, f = a / factor[0], b / factor[0], c / factor[0], d / factor[1], e / factor[1], f / factor[1]
+        a, b, c, d, e, f = (
+            a / factor[0],
+            b / factor[0],
+            c / factor[0],
+            d / factor[1],
+            e / factor[1],
+            f / factor[1],
+        )
+    left, top, right, bottom = box
     seen = _with_rim(source).transform(
-        (canvas.width, canvas.height),
+        (right - left, bottom - top),
         Image.Transform.AFFINE,
-        (a, b, c + 1, d, e, f + 1),
+        (a, b, c + a * left + b * top + 1, d, e, f + d * left + e * top + 1),
         Image.Resampling.BICUBIC,
     )
     plane = np.asarray(seen).astype(np.float32) / 255
@@ -197,27 +252,31 @@ def _with_rim(source: Image.Image) -> Image.Image:
     return wide
 
 
-def _inside(size: tuple[int, int], matrix: tuple[float, ...], canvas: Canvas) -> Plane:
-    """How much of each canvas pixel the picture's rectangle covers: distance to its sides, in canvas pixels."""
+def _inside(size: tuple[int, int], matrix: tuple[float, ...], box: Box) -> Plane:
+    """How much of each pixel the picture's rectangle covers, from the distance to its sides."""
     a, b, c, d, e, f = matrix
-    x = np.arange(canvas.width, dtype=np.float64) + 0.5
-    y = (np.arange(canvas.height, dtype=np.float64) + 0.5)[:, None]
-    amount = np.ones((canvas.height, canvas.width))
-    for along, steps, length in ((a * x + b * y + c, math.hypot(a, b), size[0]), (d * x + e * y + f, math.hypot(d, e), size[1])):
-        amount *= np.clip(along / steps + 0.5, 0, 1) - np.clip((along - length) / steps + 0.5, 0, 1)
-    return amount.astype(np.float32)
+    x = np.arange(box[0], box[2], dtype=np.float64) + 0.5
+    y = (np.arange(box[1], box[3], dtype=np.float64) + 0.5)[:, None]
+    return np.asarray(
+        _between(a * x + b * y + c, size[0], math.hypot(a, b))
+        * _between(d * x + e * y + f, size[1], math.hypot(d, e)),
+        np.float32,
+    )
 
 
-def _polygon(layer: Layer, size: tuple[int, int], canvas: Canvas) -> Plane:
-    assert layer.clip is not None
-    cos, sin = _cos_sin(layer.rotation)
-    corners = []
-    for u, v in layer.clip:
-        across = (u - size[0] / 2) * layer.scale_x * (-1 if layer.flip_x else 1)
-        down = (v - size[1] / 2) * layer.scale_y * (-1 if layer.flip_y else 1)
-        x, y = layer.x + cos * across - sin * down, layer.y + sin * across + cos * down
-        corners.append((x * _FINER - 0.5, y * _FINER - 0.5))
-    fine = Image.new("L", (canvas.width * _FINER, canvas.height * _FINER))
+def _between(along: Plane, length: int, step: float) -> Plane:
+    """Share of a pixel, ``step`` picture pixels wide, that lies between 0 and ``length``."""
+    amount: Plane = np.clip(along / step + 0.5, 0, 1) - np.clip((along - length) / step + 0.5, 0, 1)
+    return amount
+
+
+def _polygon(layer: Layer, size: tuple[int, int], box: Box) -> Plane:
+    left, top, right, bottom = box
+    corners = [
+        ((x - left) * _FINER - 0.5, (y - top) * _FINER - 0.5)
+        for x, y in _on_canvas(layer, size, layer.clip or ())
+    ]
+    fine = Image.new("L", ((right - left) * _FINER, (bottom - top) * _FINER))
     ImageDraw.Draw(fine).polygon(corners, fill=255)
     return np.asarray(fine.reduce(_FINER)).astype(np.float32) / 255
 

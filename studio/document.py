@@ -1,9 +1,10 @@
 """The collage a person edits: canvas, ordered layers, prompts, references, sampler choices.
 
-It is plain data, frozen, bounded in every field, and the same for preset, page, command line and file. Pictures
-are named by the sha256 of their PNG files and held by a `studio.pictures.Library`. Everywhere None means "the
-default", which `studio.to_request` fills in. Lengths are canvas pixels, x to the right and y down, unless a
-field says otherwise. A change makes a new collage (`replace`), so a refused change leaves the old one as it was.
+It is plain data, frozen, bounded in every field, and the same for preset, page, command line and file.
+Pictures are named by the sha256 of their PNG files and held by a `studio.pictures.Library`. Everywhere None
+means "the default", which `studio.to_request` fills in. Lengths are canvas pixels, x to the right and y
+down, unless a field says otherwise. A change makes a new collage (`replace`), so a refused change leaves
+the old one as it was.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ Name = Annotated[str, Field(max_length=100)]
 Words = Annotated[str, Field(max_length=300)]
 Prompt = Annotated[str, Field(max_length=2000)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="1 to 64 letters, digits, - or _")]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="the sha256 of a PNG file in hexadecimal")]
+Digest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", description="the sha256 of a PNG file in hexadecimal")
+]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="a colour such as '#c8d4e0'")]
+Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", description="a name on one line")]
 Point = Annotated[tuple[Position, Position], Field(strict=False)]
 
 
@@ -61,7 +65,7 @@ class Canvas(_Part):
 
 
 class Background(_Part):
-    """What lies under all layers: a colour, and over it a picture that is scaled to cover the canvas, centred.
+    """What lies under all layers: a colour, over it a picture scaled to cover the canvas, centred.
 
     ``harmonize`` is the share of the run in which the background may change.
     """
@@ -74,16 +78,16 @@ class Background(_Part):
 class Layer(_Part):
     """One cut-out on the canvas.
 
-    ``x``, ``y`` place the picture's centre; ``scale_x``, ``scale_y`` multiply its own pixels; it is flipped, then
-    turned by ``rotation`` degrees clockwise. ``clip`` is a polygon in picture pixels outside which nothing shows.
-    ``mask`` names a picture stretched over the layer's: its alpha where it has one, else its brightness; white or
-    opaque keeps. ``feather`` softens the strength map only, in canvas pixels.
+    ``x``, ``y`` place the picture's centre; ``scale_x``, ``scale_y`` multiply its own pixels; it is
+    flipped, then turned by ``rotation`` degrees clockwise. ``clip`` is a polygon in picture pixels outside
+    which nothing shows. ``mask`` names a picture stretched over the layer's: its alpha where it has one,
+    else its brightness; white or opaque keeps. ``feather`` softens the strength map only, in canvas pixels.
 
-    ``prompt`` holds the layer's words (empty: pixels only). ``harmonize`` is the share of the run in which the
-    layer may change (0 freezes it); ``attend_inside`` and ``attend_outside`` are the positive and negative
-    mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``keep_shape`` is the strength of ControlNet
-    inside the layer, ``look`` a learnt text embedding, ``vary`` NegToMe (arXiv 2412.01339) between the images of
-    a batch, inside the layer.
+    ``prompt`` holds the layer's words (empty: pixels only). ``harmonize`` is the share of the run in which
+    the layer may change (0 freezes it); ``attend_inside`` and ``attend_outside`` are the positive and
+    negative mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``keep_shape`` is the
+    strength of ControlNet inside the layer, ``look`` a learnt text embedding, ``vary`` NegToMe (arXiv
+    2412.01339) between the images of a batch, inside the layer.
     """
 
     id: Id
@@ -141,9 +145,9 @@ class Avoid(_Part):
 class Collage(_Part):
     """The whole document. ``layers`` run from bottom to top; ``seed`` None is random, and 0 is a seed.
 
-    ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the images of
-    a batch over the whole picture, ``window`` the share of the steps in which NegToMe acts, ``axis`` "source" as
-    in the paper or "released" as in its released code.
+    ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the
+    images of a batch over the whole picture, ``window`` the share of the steps in which NegToMe acts,
+    ``axis`` "source" as in the paper or "released" as in its released code.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -156,8 +160,8 @@ class Collage(_Part):
     steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance: Annotated[float, Field(ge=0, le=50)] | None = None
     images: Annotated[int, Field(ge=1, le=16)] = 1
-    model: Annotated[str, Field(min_length=1, max_length=200)] = "embedded"
-    scheduler: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    model: Annotated[Label, Field(max_length=200)] = "embedded"
+    scheduler: Annotated[Label, Field(max_length=40)] | None = None
     layers: Annotated[tuple[Layer, ...], Field(strict=False, max_length=64)] = ()
     avoids: Annotated[tuple[Avoid, ...], Field(strict=False, max_length=8)] = ()
     spread: Annotated[float, Field(ge=0, le=3)] = 0.0
@@ -207,7 +211,9 @@ class Collage(_Part):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             if first["type"] == "json_invalid":  # Python's reader lets half of a surrogate pair through
-                raise ArchiveError(f"the collage is not readable JSON ({first['msg']}); save it again.") from None
+                raise ArchiveError(
+                    f"the collage is not readable JSON ({first['msg']}); save it again."
+                ) from None
             raise field_error(error, cls, data) from None
 
     @classmethod

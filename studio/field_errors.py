@@ -94,6 +94,8 @@ def _place(model: type[BaseModel], location: Location, data: object) -> str:
         return _label(str(location[0]).rstrip("s"), number, item) + ": "
     if model.__name__ in ("Layer", "Avoid"):
         return _label(model.__name__.lower(), None, data) + ": "
+    if model.__name__ in ("Canvas", "Background"):
+        return f"{model.__name__.lower()}: "
     return ""
 
 

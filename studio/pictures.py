@@ -1,4 +1,4 @@
-"""The picture files of a document: bounded before they are decoded, read right, kept as PNG under their sha256."""
+"""The picture files of a document: bounded before they are decoded, kept as PNG under their sha256."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BROKEN = (
 
 
 class Library:
-    """Picture files by digest (sha256 of the PNG file's bytes). Adding never changes or removes what is there."""
+    """Picture files by digest (sha256 of the PNG file's bytes); adding never changes what is there."""
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
@@ -49,10 +49,10 @@ class Library:
     def add(self, source: str | Path | bytes | Image.Image) -> str:
         """Take a picture in and return its digest.
 
-        ``source`` is a file's path, a file's bytes (PNG, JPEG, WebP, GIF, BMP or TIFF; the first frame counts) or
-        an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA and kept as PNG.
-        Raises `PictureError` when it is damaged, of another kind, longer than 16,384 pixels on a side, over 64
-        million pixels (both checked before decoding), or over 128 MiB as a file.
+        ``source`` is a file's path, a file's bytes (PNG, JPEG, WebP, GIF, BMP or TIFF; the first frame
+        counts) or an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA and
+        kept as PNG. Raises `PictureError` when it is damaged, of another kind, longer than 16,384 pixels on
+        a side, over 64 million pixels (both checked before decoding), or over 128 MiB as a file.
         """
         if isinstance(source, Image.Image):
             upright = _decode(source, "the picture")
@@ -76,10 +76,13 @@ class Library:
         if len(data) > MAX_FILE:
             raise PictureError(f"the picture takes more than {MAX_FILE >> 20} MiB as PNG; make it smaller.")
         if sum(map(len, self._files.values())) + len(data) > MAX_TOTAL:
-            raise PictureError(f"all pictures together take more than {MAX_TOTAL >> 20} MiB; make some smaller.")
+            raise PictureError(
+                f"all pictures together take more than {MAX_TOTAL >> 20} MiB; make some smaller."
+            )
         if sum(w * h for w, h in self._sizes.values()) + size[0] * size[1] > MAX_TOTAL_PIXELS:
             raise PictureError(
-                f"all pictures together have more than {MAX_TOTAL_PIXELS // 10**6} million pixels; make some smaller."
+                f"all pictures together have more than {MAX_TOTAL_PIXELS // 10**6} million pixels; "
+                "make some smaller."
             )
         self._files[digest], self._sizes[digest] = data, size
         return digest
@@ -191,5 +194,9 @@ def _from_deep_grey(picture: Image.Image) -> Image.Image:
         values = values * 65535
     grey = np.rint(values / 257).astype(np.uint8)
     clear = picture.info.get("transparency")
-    alpha = np.where(values == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else np.full_like(grey, 255)
+    alpha = (
+        np.where(values == clear, 0, 255).astype(np.uint8)
+        if isinstance(clear, int)
+        else np.full_like(grey, 255)
+    )
     return Image.fromarray(np.dstack((grey, grey, grey, alpha)))

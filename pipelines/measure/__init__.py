@@ -1,7 +1,8 @@
-"""What a picture shows of its intention: errors inside masks, similarity of pictures and texts, and how sure that is.
+"""What a picture shows of its intention: errors inside masks, similarity of pictures and texts, and how sure
+that is.
 
-`similarity` (numpy): masked error, PSNR, SSIM. `intervals` (numpy): Wilson and bootstrap intervals. `features`
-(torch, loaded when first used): the embedded CLIP's picture and text vectors.
+`similarity` (numpy): masked error, PSNR, SSIM. `intervals` (numpy): Wilson and bootstrap intervals.
+`features` (torch, loaded when first used): the embedded CLIP's picture and text vectors.
 """
 
 from __future__ import annotations

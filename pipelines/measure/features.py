@@ -1,4 +1,6 @@
-"""Vectors of pictures and texts from the embedded model's small CLIP: what "similar" means in our measurements."""
+"""Vectors of pictures and texts from the embedded model's small CLIP: what "similar" means in our
+measurements.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,18 @@ class Features:
     def texts(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts."""
         tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
         )
         found = self.model.text_projection(self.model.text_model(input_ids=tokens.input_ids).pooler_output)
         return np.asarray((found / found.norm(dim=1, keepdim=True)).numpy())
 
 
 def mean_pairwise_distance(vectors: Vectors) -> float:
-    """1 − mean cosine over the pairs of a batch (n ≥ 2): 0 for equal pictures, larger for more various ones."""
+    """1 − mean cosine over the pairs of a batch (n ≥ 2): 0 for equal pictures, more for various ones."""
     cosines = vectors @ vectors.T
     above = np.triu_indices(len(vectors), 1)
     return float(1 - cosines[above].mean())

@@ -28,7 +28,7 @@ class Interval:
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """A share and its score interval (E. B. Wilson 1927), which stays inside 0..1 and holds for few samples."""
+    """A share and its score interval (E. B. Wilson 1927): inside 0..1, and right for few samples."""
     if not 0 <= hits <= n or n < 1:
         raise FieldError(f"{hits} of {n} is not a share; give 0 to n hits of at least one sample.")
     share, z = hits / n, Z95
@@ -38,7 +38,9 @@ def wilson(hits: int, n: int) -> Interval:
 
 
 def bootstrap(values: ArrayLike, *, rounds: int = 4000, seed: int = 0) -> Interval:
-    """The mean of (n,) values and its percentile bootstrap interval (Efron 1979); for paired designs give differences."""
+    """The mean of (n,) values and its percentile bootstrap interval (Efron 1979); for paired designs give
+    differences.
+    """
     sample = np.asarray(values, np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
         raise FieldError("a bootstrap needs a list of at least one finite number.")

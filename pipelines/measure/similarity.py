@@ -16,10 +16,14 @@ Weights = NDArray[np.float32]
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 
 
-def _pair(first: Pixels, second: Pixels, mask: Weights | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(
+    first: Pixels, second: Pixels, mask: Weights | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Squared differences (H, W), mean over the channels, in (0..255)², and weights (H, W)."""
     if first.shape != second.shape or first.ndim != 3:
-        raise PictureError(f"pictures of {first.shape} and {second.shape} cannot be compared; make them one size.")
+        raise PictureError(
+            f"pictures of {first.shape} and {second.shape} cannot be compared; make them one size."
+        )
     weights = np.ones(first.shape[:2]) if mask is None else np.asarray(mask, np.float64)
     if weights.shape != first.shape[:2]:
         raise PictureError(f"a mask of {weights.shape} does not fit a picture of {first.shape[:2]}.")
@@ -51,12 +55,16 @@ def _blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def ssim(first: Pixels, second: Pixels, mask: Weights | None = None) -> float:
-    """Structural similarity of the luma (Wang et al. 2004, equation 13, K = 0.01 and 0.03), mean where the mask is."""
+    """Structural similarity of the luma (Wang et al. 2004, equation 13, K = 0.01 and 0.03), mean where the
+    mask is.
+    """
     _, weights = _pair(first, second, mask)
     a, b = first @ GREY, second @ GREY
     mean_a, mean_b = _blur(a), _blur(b)
     var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
     both = _blur(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    value = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    value = (
+        (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    )
     return float((value * weights).sum() / weights.sum())

@@ -1,7 +1,8 @@
 """The judge: an independent small classifier that says what a picture of the embedded world shows.
 
-It shares neither weights, nor architecture, nor seed with the CLIP or the denoiser that it judges. Public names:
-`Judge` (`Judge.load()`, `whole`, `regions`, `find`), `Vocabulary`. Commands: ``train`` and ``evaluate``.
+It shares neither weights, nor architecture, nor seed with the CLIP or the denoiser that it judges. Public
+names: `Judge` (`Judge.load()`, `whole`, `regions`, `find`), `Vocabulary`. Commands: ``train`` and
+``evaluate``.
 """
 
 from __future__ import annotations

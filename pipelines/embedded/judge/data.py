@@ -1,8 +1,9 @@
 """What the judge learns from: a pool's pictures, their reconstructions by the autoencoder, and wrecks.
 
-A *wreck* shows nothing recognisable and teaches the judge to say so: strong blur, shuffled patches, faded or warped
-objects (made while training, `wreck`), and latents half drowned in noise, averaged or blurred and then decoded
-(`ruined_latents`), which is what an unfinished or a failed denoiser makes. Empty places count as nothing too.
+A *wreck* shows nothing recognisable and teaches the judge to say so: strong blur, shuffled patches, faded or
+warped objects (made while training, `wreck`), and latents half drowned in noise, averaged or blurred and then
+decoded (`ruined_latents`), which is what an unfinished or a failed denoiser makes. Empty places count as
+nothing too.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ CENTRED = 0.7  # a crop is of one object if that object has this share of the cl
 class Examples:
     """Pictures uint8 (n, 128, 128, 3) with targets.
 
-    ``targets[head]`` int64 (n,) with `IGNORE` for unknown; ``presence`` int8 (n, classes): 1, 0 or −1 for unknown;
-    ``cells`` int16 (n, 16, 16): class + 1, 0 = place, −1 = unknown.
+    ``targets[head]`` int64 (n,) with `IGNORE` for unknown; ``presence`` int8 (n, classes): 1, 0 or −1 for
+    unknown; ``cells`` int16 (n, 16, 16): class + 1, 0 = place, −1 = unknown.
     """
 
     pictures: NDArray[np.uint8]
@@ -58,6 +59,21 @@ def join(parts: list[Examples]) -> Examples:
     )
 
 
+def rarity(examples: Examples) -> NDArray[np.float64]:
+    """How often each example is to be drawn: 1 / √count of its object and attributes together.
+
+    The world is skewed on purpose; a judge that learnt the skew would see it where it is not. Examples of
+    several objects or of nothing count as much as the median look.
+    """
+    names = ("object", *ATTRIBUTES)
+    looks = np.stack([examples.targets[name] for name in names], 1)
+    _, which, counts = np.unique(looks, axis=0, return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts[which.reshape(-1)])
+    usual = np.median(weights[looks[:, 0] >= 0]) if (looks[:, 0] >= 0).any() else 1.0
+    nothing = (looks[:, 0] < 0) | (counts[which.reshape(-1)] > len(examples) / 20)
+    return np.where(nothing, usual, weights)
+
+
 def _attribute(vocabulary: Vocabulary, item: Item | None, name: str) -> int:
     words = {"colour": vocabulary.colours, "tone": vocabulary.tones, "gender": vocabulary.genders}[name]
     value = getattr(item, name) if item else None
@@ -75,8 +91,8 @@ def label(
 ) -> Examples:
     """Targets from the truth.
 
-    ``shown`` and ``hidden`` are, for each picture, the indices of items surely and perhaps in it; ``subjects`` the
-    item that the picture is of, None = of nothing, −1 = of several or unknown.
+    ``shown`` and ``hidden`` are, for each picture, the indices of items surely and perhaps in it;
+    ``subjects`` the item that the picture is of, None = of nothing, −1 = of several or unknown.
     """
     count = len(scenes)
     names = {word: k for k, word in enumerate(vocabulary.labels)}
@@ -118,7 +134,9 @@ def from_chunk(path: Path, vocabulary: Vocabulary, kind: str) -> tuple[Examples,
     cells = cells[:, :: cells.shape[1] // CELLS, :: cells.shape[1] // CELLS]
     scenes = [Scene.from_json(entry["scene"]) for entry in text]
     everything = [list(range(len(scene.items))) for scene in scenes]
-    shown = [e if (named := entry["named"]) is None else named for e, entry in zip(everything, text, strict=True)]
+    shown = [
+        e if (named := entry["named"]) is None else named for e, entry in zip(everything, text, strict=True)
+    ]
     hidden = [[k for k in e if k not in s] for e, s in zip(everything, shown, strict=True)]
     subjects: list[int | None] = []
     for scene, cell, seen in zip(scenes, cells, shown, strict=True):
@@ -146,7 +164,8 @@ def empty_places(scenes: list[Scene], vocabulary: Vocabulary, rng: np.random.Gen
 def ruined_latents(latents: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (n, c, h, w) that decode to nothing recognisable, and for each whether even the place is gone.
 
-    A third each: drowned in noise (signal share 0 to 0.45 in amplitude), the mean of four pictures, blurred to 3×3.
+    A third each: drowned in noise (signal share 0 to 0.45 in amplitude), the mean of four pictures, blurred
+    to 3×3.
     """
     out = latents.clone()
     kind = torch.from_numpy(rng.integers(0, 3, len(latents)))
@@ -166,7 +185,9 @@ def _field(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
     return F.interpolate(knots, (SIDE, SIDE), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
 
-def augment(x: torch.Tensor, cells: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def augment(
+    x: torch.Tensor, cells: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Flips, shifts to 6 %, zooms by 0.85 to 1.15, slight warps, brightness, contrast and slight blur.
 
     x (n, 3, 128, 128) in −1..1 and cells (n, 16, 16) move together.
@@ -179,10 +200,14 @@ def augment(x: torch.Tensor, cells: torch.Tensor, generator: torch.Generator) ->
     theta[:, 1, 1] = zoom * uniform(0.95, 1.05)
     theta[:, 0, 2], theta[:, 1, 2] = uniform(-0.12, 0.12), uniform(-0.12, 0.12)
     grid = F.affine_grid(theta, [n, 3, SIDE, SIDE], align_corners=False)
-    x = F.grid_sample(x, grid + 0.015 * _field(n, 5, generator), padding_mode="reflection", align_corners=False)
+    x = F.grid_sample(
+        x, grid + 0.015 * _field(n, 5, generator), padding_mode="reflection", align_corners=False
+    )
     coarse = F.affine_grid(theta, [n, 1, CELLS, CELLS], align_corners=False)
     shifted = cells[:, None].float() + 1  # outside becomes 0, that is: unknown
-    cells = F.grid_sample(shifted, coarse, mode="nearest", align_corners=False)[:, 0].round().to(cells.dtype) - 1
+    cells = (
+        F.grid_sample(shifted, coarse, mode="nearest", align_corners=False)[:, 0].round().to(cells.dtype) - 1
+    )
     x = x * uniform(0.88, 1.12).view(-1, 1, 1, 1) + uniform(-0.1, 0.1).view(-1, 1, 1, 1)
     soft = uniform(0, 1) < 0.3
     if soft.any():
@@ -192,7 +217,9 @@ def augment(x: torch.Tensor, cells: torch.Tensor, generator: torch.Generator) ->
 
 
 def wreck(x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (n, 3, 128, 128) made unrecognisable in one of four ways, and for each whether the place is gone too."""
+    """Pictures (n, 3, 128, 128) made unrecognisable in one of four ways, and for each whether the place is
+    gone too.
+    """
     kind = torch.randint(0, 4, (len(x),), generator=generator)
     out = x.clone()
     for n, how in enumerate(kind.tolist()):

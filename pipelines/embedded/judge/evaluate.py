@@ -1,9 +1,10 @@
 """How often the judge itself is right: on new scenes, and apart on held-out art and held-out pairs.
 
-``python -m pipelines.embedded.judge.evaluate --store CUTOUTS --autoencoder AE --n 500 --out docs/results/judge.json``
+``python -m pipelines.embedded.judge.evaluate --store CUTOUTS --autoencoder AE --out docs/results/judge.json``
 
-Every figure stands twice: on the pictures as rendered and on what the autoencoder makes of them. A judge that never
-doubts is no judge, so its false alarms (an absent object said to be there) and its abstentions on wrecks count too.
+Every figure stands twice: on the pictures as rendered and on what the autoencoder makes of them. A judge that
+never doubts is no judge, so its false alarms (an absent object said to be there) and its abstentions on
+wrecks count too.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import torch
 from rich.progress import track
 
 from pipelines.embedded.judge.data import wreck
+from pipelines.embedded.judge.decoded import as_tensor
 from pipelines.embedded.judge.judge import WEIGHTS, Judge, box_of, square_view
-from pipelines.embedded.judge.train import as_tensor
 from pipelines.embedded.training.cutouts import CutoutStore
 from pipelines.embedded.training.scenes import Rendered, Scene, render, sample_scene
 from pipelines.embedded.training.world import WORLDS, World, art_key
@@ -56,7 +57,7 @@ def held_out_pair(world: World, store: CutoutStore, rng: np.random.Generator) ->
 
 def samplers(world: World, store: CutoutStore) -> dict[str, Sampler]:
     """The kinds of scenes that figures are given for."""
-    pairs = [c for c in world.recolourable]
+    pairs = list(world.recolourable)
 
     def two_coloured(rng: np.random.Generator) -> Scene:
         while True:
@@ -78,13 +79,20 @@ def shares(hits: dict[str, list[bool]]) -> Figures:
     return {name: wilson(sum(found), len(found)).to_dict() for name, found in hits.items() if found}
 
 
-def figures(judge: Judge, world: World, scenes: Sequence[Scene], shown: Sequence[Rendered], pictures: Sequence[Pixels]) -> Figures:
+def figures(
+    judge: Judge, world: World, scenes: Sequence[Scene], shown: Sequence[Rendered], pictures: Sequence[Pixels]
+) -> Figures:
     """All shares of right answers on these pictures of these scenes."""
     rng = np.random.default_rng(SEED)
-    hits: dict[str, list[bool]] = {name: [] for name in ("place", "time", "object in its region", "all objects found")}
-    hits |= {name: [] for name in ("colour", "tone", "gender", "both colours right", "all right", "false alarm")}
+    hits: dict[str, list[bool]] = {
+        name: [] for name in ("place", "time", "object in its region", "all objects found")
+    }
+    hits |= {
+        name: [] for name in ("colour", "tone", "gender", "both colours right", "all right", "false alarm")
+    }
     absent = [
-        [rest[int(rng.integers(len(rest)))] for rest in ([x for x in world.labels if x not in r.labels],)] for r in shown
+        [rest[int(rng.integers(len(rest)))] for rest in ([x for x in world.labels if x not in r.labels],)]
+        for r in shown
     ]
     found = judge.find(pictures, [[*r.labels, *others] for r, others in zip(shown, absent, strict=True)])
     for scene, verdict, answers in zip(scenes, judge.whole(pictures), found, strict=True):
@@ -100,7 +108,9 @@ def figures(judge: Judge, world: World, scenes: Sequence[Scene], shown: Sequence
             hits["both colours right"].append(
                 all(a.right and a.region is not None and a.region.colour == i.colour for i, a in coloured)
             )
-    where = [(n, k) for n, r in enumerate(shown) for k in range(len(r.labels)) if (r.masks[k] >= 0.5).sum() > 64]
+    where = [
+        (n, k) for n, r in enumerate(shown) for k in range(len(r.labels)) if (r.masks[k] >= 0.5).sum() > 64
+    ]
     regions = judge.regions([pictures[n] for n, _ in where], [box_of(shown[n].masks[k]) for n, k in where])
     for (n, k), region in zip(where, regions, strict=True):
         item = scenes[n].items[k]
@@ -112,12 +122,14 @@ def figures(judge: Judge, world: World, scenes: Sequence[Scene], shown: Sequence
 
 
 @torch.no_grad()
-def through(autoencoder: torch.nn.Module, pictures: Sequence[Pixels], size: int = 8) -> list[Pixels]:
+def through(
+    autoencoder: torch.nn.Module, pictures: Sequence[Pixels], size: int = 8, *, bf16: bool = True
+) -> list[Pixels]:
     """What an autoencoder makes of the pictures: the upper bound of every picture it will ever decode."""
     out: list[Pixels] = []
     for start in track(range(0, len(pictures), size), "autoencoder", transient=True):
         x = as_tensor(np.stack(pictures[start : start + size]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             y = autoencoder.decoder(autoencoder.encoder(x)).float()  # type: ignore[operator]
         out += list(((y + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
     return out
@@ -128,10 +140,18 @@ def abstentions(judge: Judge, pictures: Sequence[Pixels], shown: Sequence[Render
     squares = np.stack([square_view(p, box_of(r.masks[0])) for p, r in zip(pictures, shown, strict=True)])
     ruined, _ = wreck(as_tensor(squares), torch.Generator().manual_seed(SEED))
     back = ((ruined + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return shares({"abstains on wrecks": [v.label is None for v in judge.regions(list(back), [(0, 0, 128, 128)] * len(back))]})
+    return shares(
+        {
+            "abstains on wrecks": [
+                v.label is None for v in judge.regions(list(back), [(0, 0, 128, 128)] * len(back))
+            ]
+        }
+    )
 
 
-def evaluate(judge: Judge, world: World, store: CutoutStore, autoencoder: torch.nn.Module | None, n: int) -> dict[str, Figures]:
+def evaluate(
+    judge: Judge, world: World, store: CutoutStore, autoencoder: torch.nn.Module | None, n: int
+) -> dict[str, Figures]:
     """Figures by kind of scene, "as rendered" and "through the autoencoder"."""
     out: dict[str, Figures] = {}
     for number, (kind, sample) in enumerate(samplers(world, store).items()):

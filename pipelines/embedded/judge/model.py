@@ -1,9 +1,10 @@
-"""The judge's network: a residual CNN with GroupNorm on 128×128 pictures, about 70 M multiplications a picture.
+"""The judge's network: a residual CNN with GroupNorm on 128×128 pictures, about 70 M multiplications a
+picture.
 
-One trunk, four kinds of answer: what the picture as a whole or the region in its middle is (`object`, with a last
-class "nothing recognisable"), what is present (`presence`, one sigmoid a class), what each of 16×16 cells shows
-(`cells`, class 0 = place; used only to find where an object is), and attributes. Ours: small, free of attention, and
-unlike anything it judges.
+One trunk, four kinds of answer: what the picture as a whole or the region in its middle is (`object`, with a
+last class "nothing recognisable"), what each of 16×16 cells shows (`cells`, class 0 = place; says where an
+object is), what is present (`presence`, one sigmoid a class, from the surest cell), and attributes. Ours:
+small, free of attention, and unlike anything it judges.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of every head. ``object``, ``place`` and ``time`` end with an unlisted "nothing recognisable"."""
+    """The words of every head. ``object``, ``place`` and ``time`` end with an unlisted "nothing
+    recognisable".
+    """
 
     labels: tuple[str, ...]
     places: tuple[str, ...]
@@ -50,7 +53,9 @@ class Vocabulary:
         return {name: list(words) for name, words in asdict(self).items()}
 
     def heads(self) -> dict[str, int]:
-        """Outputs of each pooled head; one more than its words where "none" or "nothing recognisable" is last."""
+        """Outputs of each pooled head; one more than its words where "none" or "nothing recognisable" is
+        last.
+        """
         return {
             "object": len(self.labels) + 1,
             "presence": len(self.labels),
@@ -82,7 +87,9 @@ class Residual(nn.Module):
 
 
 class JudgeNet(nn.Module):
-    """Pictures (n, 3, 128, 128) in −1..1 → logits: `Vocabulary.heads` (n, k) and ``cells`` (n, classes + 1, 16, 16)."""
+    """Pictures (n, 3, 128, 128) in −1..1 → logits: `Vocabulary.heads` (n, k) and ``cells`` (n, classes + 1,
+    16, 16).
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -90,11 +97,16 @@ class JudgeNet(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, low, 7, 4, 3), Residual(low, low, 1))
         self.fine = nn.Sequential(Residual(low, middle, 2), Residual(middle, middle, 1))
         self.coarse = nn.Sequential(Residual(middle, high, 2), Residual(high, high, 1))
-        self.heads = nn.ModuleDict({name: nn.Linear(3 * high, k) for name, k in vocabulary.heads().items()})
+        sizes = {name: k for name, k in vocabulary.heads().items() if name != "presence"}
+        self.heads = nn.ModuleDict({name: nn.Linear(3 * high, k) for name, k in sizes.items()})
         self.cells = nn.Conv2d(middle + high, len(vocabulary.labels) + 1, 1)
+        self.presence_scale = nn.Parameter(torch.tensor(3.0))
+        self.presence_bias = nn.Parameter(torch.full((len(vocabulary.labels),), 2.0))
 
     def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Logits of every head. The pooled features are the mean, the maximum, and the mean of the middle quarter."""
+        """Logits of every head. The pooled features are the mean, the maximum, and the mean of the middle
+        quarter.
+        """
         fine = self.fine(self.stem(pictures))
         coarse = self.coarse(fine)
         edge = coarse.shape[-1] // 4
@@ -102,5 +114,6 @@ class JudgeNet(nn.Module):
         pooled = torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3)), middle.mean((2, 3))], 1)
         out: dict[str, torch.Tensor] = {name: head(pooled) for name, head in self.heads.items()}
         upper = nn.functional.interpolate(coarse, scale_factor=2, mode="nearest")
-        out["cells"] = self.cells(torch.cat([fine, upper], 1))
-        return out
+        cells = self.cells(torch.cat([fine, upper], 1))
+        surest = cells.float().log_softmax(1)[:, 1:].amax((2, 3))
+        return {**out, "cells": cells, "presence": self.presence_scale * surest + self.presence_bias}

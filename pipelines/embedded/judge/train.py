@@ -2,9 +2,9 @@
 
 ``python -m pipelines.embedded.judge.train --pool POOL --autoencoder AE --out RUN --minutes 8``
 
-Learns from a pool's pictures and from what the autoencoder makes of some of them, so that its blur is nothing new.
-Resumable: RUN/state.pt holds the weights and the time spent, RUN/examples.npz the decoded pictures. At the end the
-weights and their card are written to ``--export`` (half precision safetensors, JSON).
+Learns from a pool's pictures and from what the autoencoder makes of some of them, so that its blur is nothing
+new. Resumable: RUN/state.pt holds the weights and the time spent, RUN/examples.npz the decoded pictures. At
+the end the weights and their card are written to ``--export`` (half precision safetensors, JSON).
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from numpy.typing import NDArray
-from rich.progress import Progress, track
+from rich.progress import Progress
 from safetensors.torch import save_file
 
 from pipelines.embedded.judge.data import (
+    ATTRIBUTES,
     IGNORE,
     Examples,
     augment,
-    empty_places,
     from_chunk,
     join,
-    ruined_latents,
+    rarity,
     wreck,
 )
+from pipelines.embedded.judge.decoded import as_tensor, decoded_examples, load_examples, save_examples
 from pipelines.embedded.judge.model import JudgeNet, Vocabulary
-from pipelines.embedded.training.scenes import Scene
 from pipelines.embedded.training.world import WORLDS
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -41,83 +40,14 @@ SEED = 4711
 BATCH, RATE = 96, 2.5e-3
 HELD_OUT = 400  # the first crops and the first scenes of the pool, for the accuracy that is printed
 WRECKED = 0.15  # share of a batch
-LOSS = {"object": 1.0, "presence": 20.0, "cells": 0.5, "place": 0.3, "time": 0.3}
-LOSS |= {"colour": 0.3, "tone": 0.15, "gender": 0.15, "style": 0.15}
+LOSS = {"object": 1.0, "presence": 5.0, "cells": 1.0, "place": 0.3, "time": 0.3}
+LOSS |= {"colour": 0.4, "tone": 0.3, "gender": 0.3, "style": 0.15}
+NONE = 0.2  # weight of "none" among colours, tones and genders: most objects have none
 
 
-def as_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    """uint8 (n, H, W, 3) → float32 (n, 3, H, W) in −1..1, channels last in memory."""
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def decode(decoder: torch.nn.Module, latents: torch.Tensor, size: int = 24) -> NDArray[np.uint8]:
-    """Unscaled latents → pictures uint8 (n, 128, 128, 3); whole scenes are halved. bf16 autocast."""
-    parts = []
-    for part in track(latents.split(size), "decoding", transient=True):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            x = decoder(part.contiguous(memory_format=torch.channels_last)).float()
-        if x.shape[-1] > 128:
-            x = F.interpolate(x, (128, 128), mode="area")
-        parts.append(((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
-    return np.concatenate(parts)
-
-
-def decoded_examples(path: Path, vocabulary: Vocabulary, autoencoder: Path, crops: int, whole: int) -> Examples:
-    """Reconstructions, ruined latents and empty places from one chunk (seeded)."""
-    from diffusers import AutoencoderTiny
-
-    decoder = AutoencoderTiny.from_pretrained(autoencoder).decoder.eval().to(memory_format=torch.channels_last)
-    rng = np.random.default_rng(SEED)
-    parts = []
-    for kind, count in (("crops", crops), ("whole", whole)):
-        found, stored = from_chunk(path, vocabulary, kind)
-        chosen = rng.integers(0, len(found), count)
-        latents = torch.from_numpy(stored[chosen]).float()
-        same = found.take(chosen)
-        same.pictures = decode(decoder, latents)
-        parts.append(same)
-        if kind == "crops":
-            ruined, gone = ruined_latents(latents, rng)
-            none = found.take(chosen)
-            none.pictures = decode(decoder, ruined)
-            none.targets["object"][:] = len(vocabulary.labels)
-            for head in none.targets:
-                if head != "object":
-                    none.targets[head][:] = IGNORE
-            none.targets["place"][gone.numpy()] = len(vocabulary.places)
-            none.targets["time"][gone.numpy()] = len(vocabulary.times)
-            none.presence[:], none.cells[:] = -1, -1
-            parts.append(none)
-    with np.load(path) as data:
-        texts = json.loads(data["scenes"].tobytes())["whole"]
-    scenes = [Scene.from_json(texts[k % len(texts)]["scene"]) for k in range(crops // 2)]
-    return join([*parts, empty_places(scenes, vocabulary, rng)])
-
-
-def save_examples(path: Path, examples: Examples) -> None:
-    """Keep decoded examples, in one move."""
-    part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        np.savez(
-            file,
-            pictures=examples.pictures,
-            presence=examples.presence,
-            cells=examples.cells,
-            **examples.targets,
-        )
-    part.replace(path)
-
-
-def load_examples(path: Path) -> Examples:
-    """Inverse of `save_examples`."""
-    with np.load(path) as data:
-        arrays = {name: data[name] for name in data.files}
-    return Examples(arrays.pop("pictures"), targets=arrays, presence=arrays.pop("presence"), cells=arrays.pop("cells"))
-
-
-def spoil(x: torch.Tensor, targets: dict[str, torch.Tensor], generator: torch.Generator, nothing: dict[str, int]) -> None:
+def spoil(
+    x: torch.Tensor, targets: dict[str, torch.Tensor], generator: torch.Generator, nothing: dict[str, int]
+) -> None:
     """Turn `WRECKED` of the batch, in place, into wrecks and set their targets."""
     count = round(WRECKED * len(x))
     x[:count], gone = wreck(x[:count], generator)
@@ -140,10 +70,14 @@ def losses(out: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> di
             continue
         ignore = -1 if head == "cells" else IGNORE
         smoothing = 0.05 if head == "object" else 0.0
+        weight = torch.ones(logits.shape[1])
+        if head in ATTRIBUTES:
+            weight[-1] = NONE
         total = F.cross_entropy(
-            logits, target.long(), ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+            logits, target.long(), weight, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
         )
-        found[head] = total / (target != ignore).sum().clamp(min=1)
+        known = target[target != ignore].long()
+        found[head] = total / weight[known].sum().clamp(min=1)
     return found
 
 
@@ -173,7 +107,7 @@ def export(model: JudgeNet, vocabulary: Vocabulary, folder: Path, record: dict[s
         "vocabulary": vocabulary.to_dict(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "training": record,
-        "limits": "Knows this world only. Object, place and time may answer 'nothing recognisable', which counts as wrong.",
+        "limits": "Knows this world only. 'Nothing recognisable' is an answer and counts as wrong.",
     }
     (folder / "judge.json").write_text(json.dumps(card, indent=1) + "\n")
 
@@ -187,7 +121,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--chunks", type=int, default=12, help="how much of the pool is read (70 MB each)")
-    parser.add_argument("--decoded", type=int, default=1500, help="crops to reconstruct and to ruin (half as many scenes)")
+    parser.add_argument(
+        "--decoded", type=int, default=1500, help="crops to reconstruct and to ruin (half as many scenes)"
+    )
     parser.add_argument("--export", type=Path, default=WEIGHTS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -195,12 +131,15 @@ def main() -> None:
     paths = sorted(options.pool.glob("chunk-*.npz"))[: options.chunks]
     kept = options.out / "examples.npz"
     if not kept.exists():
-        made = decoded_examples(paths[-1], vocabulary, options.autoencoder, options.decoded, options.decoded // 2)
+        made = decoded_examples(
+            paths[-1], vocabulary, options.autoencoder, options.decoded, options.decoded // 2
+        )
         save_examples(kept, made)
     crops = join([from_chunk(path, vocabulary, "crops")[0] for path in paths])
     whole = join([from_chunk(path, vocabulary, "whole")[0] for path in paths])
     held = {"crops": crops.take(slice(0, HELD_OUT)), "whole": whole.take(slice(0, HELD_OUT))}
     sources = [crops.take(slice(HELD_OUT, None)), whole.take(slice(HELD_OUT, None)), load_examples(kept)]
+    shelves = [np.cumsum(rarity(source)) for source in sources]
     shares = [BATCH // 2, BATCH // 4, BATCH - BATCH // 2 - BATCH // 4]
 
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
@@ -209,7 +148,9 @@ def main() -> None:
     decays = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decays, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=RATE, betas=(0.9, 0.98)
+        [{"params": decays, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
+        lr=RATE,
+        betas=(0.9, 0.98),
     )
     spent, step = 0.0, 0
     state_path = options.out / "state.pt"
@@ -221,7 +162,12 @@ def main() -> None:
     forward, optimizer = accelerator.prepare(model, optimizer)
 
     def save(seconds: float) -> None:
-        state = {"weights": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds, "step": step}
+        state = {
+            "weights": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "seconds": seconds,
+            "step": step,
+        }
         torch.save(state, state_path.with_suffix(".part"))
         state_path.with_suffix(".part").replace(state_path)
 
@@ -234,7 +180,10 @@ def main() -> None:
         while (elapsed := time.time() - start) < total:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1.0, (step + 1) / 200, 1.6 * (1 - elapsed / total) + 0.002)
-            parts = [source.take(rng.integers(0, len(source), n)) for source, n in zip(sources, shares, strict=True)]
+            parts = [
+                source.take(np.searchsorted(shelf, rng.random(n) * shelf[-1]))
+                for source, shelf, n in zip(sources, shelves, shares, strict=True)
+            ]
             # shuffled, because wrecks are made from the first of a batch
             batch = join(parts).take(rng.permutation(BATCH))
             x, cells = augment(as_tensor(batch.pictures), torch.from_numpy(batch.cells).long(), generator)
@@ -254,8 +203,13 @@ def main() -> None:
             if elapsed - shown_at > 30:
                 shown_at = elapsed
                 progress.update(task, completed=elapsed)
-                right = " ".join(f"{head} {share:.3f}" for head, share in accuracy(model, held["crops"]).items())
-                print(f"step {step} {elapsed:.0f} s object loss {smooth['object']:.3f} held-out crops: {right}", flush=True)
+                right = " ".join(
+                    f"{head} {share:.3f}" for head, share in accuracy(model, held["crops"]).items()
+                )
+                print(
+                    f"step {step} {elapsed:.0f} s object loss {smooth['object']:.3f} held-out crops: {right}",
+                    flush=True,
+                )
                 save(elapsed)
     save(max(spent, time.time() - start))
     final = {kind: accuracy(model, examples) for kind, examples in held.items()}

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -222,7 +224,8 @@ def main() -> None:
     mean_loss = mean_class = float("nan")
     log = open(options.out / "log.txt", "a", buffering=1)
     print(f"# {time.strftime('%F %T')} {vars(options)} pool {len(pool)} scale {scale:.4f} {device}", file=log)
-    with log:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop, too, ends in `finally`
+    try:
         while (elapsed := time.time() - start) < options.minutes * 60:
             if options.cool:
                 for optimizer in made:
@@ -251,7 +254,7 @@ def main() -> None:
                 average[name].lerp_(p, 1 - decay) if p.is_floating_point() else average[name].copy_(p)
             mean_loss = loss.item() if math.isnan(mean_loss) else 0.99 * mean_loss + 0.01 * loss.item()
             mean_class = side_loss.item() if math.isnan(mean_class) else 0.99 * mean_class + 0.01 * side_loss.item()
-            if time.time() - logged_at > 60:
+            if time.time() - logged_at > 120:
                 logged_at = time.time()
                 with accelerator.autocast():
                     held = held_out_loss(trainee, draw, alphas)
@@ -264,7 +267,9 @@ def main() -> None:
             if time.time() - saved_at > 240 and not options.cool:
                 saved_at = time.time()
                 save(state_path)
-    save(options.out / "cooled.pt" if options.cool else state_path)
+    finally:
+        log.close()
+        save(options.out / "cooled.pt" if options.cool else state_path)
 
 
 if __name__ == "__main__":

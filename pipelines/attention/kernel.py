@@ -1,0 +1,66 @@
+"""One attention call with two anonymous slots.
+
+Whatever processor a block has, its kernel call is answered by `Kernel`: the slots may add a bias to the logits and
+may map the output; with both empty the call is the stock call, bit for bit. The kernel knows no method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class Site:
+    """What an attention module is, not what it is called: one value for all modules of a kind.
+
+    ``cross``: its keys are text. ``part``: "down", "mid" or "up" of the denoiser.
+    """
+
+    cross: bool
+    part: str
+
+
+LogitBias = Callable[[Site, torch.Tensor, torch.Tensor, float], torch.Tensor | None]
+"""(site, queries (B, H, N, D), keys (B, H, T, D), scale) → a bias broadcastable to (B, H, N, T), or None."""
+MapOutput = Callable[[Site, torch.Tensor], torch.Tensor]
+"""(site, output (B, H, N, D)) → the output to go on with; the same object when there is nothing to do."""
+
+
+@dataclass
+class Kernel:
+    """The slots, in order. Biases add up; maps are applied one after another."""
+
+    logit_bias: list[LogitBias] = field(default_factory=list)
+    map_output: list[MapOutput] = field(default_factory=list)
+
+    def attend(
+        self,
+        site: Site,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        **rest: Any,
+    ) -> torch.Tensor:
+        """Scaled dot-product attention over (B, H, N, D) with the slots of ``site`` applied."""
+        scale = rest.get("scale") or query.shape[-1] ** -0.5
+        for slot in self.logit_bias:
+            bias = slot(site, query, key, scale)
+            if bias is not None:
+                attn_mask = bias if attn_mask is None else _merged(attn_mask, bias)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **rest)
+        for map_output in self.map_output:
+            out = map_output(site, out)
+        return out
+
+
+def _merged(mask: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A padding mask is kept, never replaced: booleans become −inf where they forbid."""
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill_(~mask, float("-inf"))
+    return mask + bias

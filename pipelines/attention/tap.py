@@ -1,0 +1,107 @@
+"""Installing the kernel under the attention processors of a model, and taking it out without trace.
+
+A tapped processor is a copy of the one a block already has: the same code object with one global replaced, the
+function its kernel call goes to. No attention code is copied, the processor's class stays a subclass of the stock
+one (IP-Adapter asks for that), and a processor whose kernel is not known is refused by name. Weights are not touched,
+so LoRA, offload and compile go on working. Evidence: trials on ten model families, see docs/architecture.md §3.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from pipelines.attention.kernel import Kernel, Site
+from pipelines.errors import UnsupportedError
+
+SiteOf = Callable[[str, torch.nn.Module], Site | None]
+"""(module name, module) → what it is, or None to leave it alone."""
+
+
+class _Functional:
+    """`torch.nn.functional` with one function replaced."""
+
+    def __init__(self, attend: Callable[..., torch.Tensor]) -> None:
+        self.scaled_dot_product_attention = attend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.nn.functional, name)
+
+
+def tapped(processor: Any, attend: Callable[..., torch.Tensor]) -> Any:
+    """A copy of ``processor`` whose kernel call goes to ``attend(query, key, value, attn_mask=…)``.
+
+    ``attend`` gets (B, heads, N, D). Raises `UnsupportedError` for a processor without a known kernel call.
+    """
+    stock = type(processor).__call__
+    scope = dict(stock.__globals__)
+    names = stock.__code__.co_names
+    if "dispatch_attention_fn" in names:
+        scope["dispatch_attention_fn"] = partial(_dispatch, attend)
+    elif "scaled_dot_product_attention" in names:
+        scope["F"] = _Functional(attend)
+    else:
+        raise UnsupportedError(
+            f"attention processor {type(processor).__name__} has no known kernel call; "
+            "switch off attention slicing, xformers or custom processors."
+        )
+    call = types.FunctionType(stock.__code__, scope, stock.__name__, stock.__defaults__, stock.__closure__)
+    call.__kwdefaults__ = stock.__kwdefaults__
+    new = copy.copy(processor)  # a copy: some models share one processor between modules
+    new.__class__ = type(f"Tapped{type(processor).__name__}", (type(processor),), {"__call__": call})
+    return new
+
+
+def _dispatch(
+    attend: Callable[..., torch.Tensor],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    **_: Any,
+) -> torch.Tensor:
+    """diffusers' dispatcher has (B, N, heads, D); a bias rules out its faster backends, so ours is always SDPA."""
+    out = attend(
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=attn_mask,
+        dropout_p=dropout_p,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=enable_gqa,
+    )
+    return out.transpose(1, 2)
+
+
+@contextmanager
+def installed(model: torch.nn.Module, kernel: Kernel, site_of: SiteOf) -> Iterator[int]:
+    """Tap every attention module that ``site_of`` names; yields how many. On exit each has its old processor back."""
+    attend: dict[Site, Callable[..., torch.Tensor]] = {}
+    stock: list[tuple[torch.nn.Module, Any]] = []
+    try:
+        for name, module in model.named_modules():
+            if not hasattr(module, "set_processor"):
+                continue
+            site = site_of(name, module)
+            if site is None:
+                continue
+            # one function a kind of site, not one a module: a compiled model then compiles each kind once
+            function = attend.setdefault(site, partial(kernel.attend, site))
+            processor: Any = module.processor
+            module.processor = tapped(processor, function)
+            stock.append((module, processor))
+        yield len(stock)
+    finally:
+        for module, processor in stock:
+            module.processor = processor  # type: ignore[assignment]

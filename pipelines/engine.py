@@ -1,0 +1,296 @@
+"""The engine: loads models, renders requests, stops when told.
+
+`Engine.render` is a generator of events (`pipelines.events`). The work runs in a thread of its own; closing the
+generator, or setting ``cancel``, stops it at the next step, and nothing is decoded after that. One run at a time uses a
+model. The engine knows no method by name: it asks `pipelines.methods` for what a request needs.
+"""
+
+from __future__ import annotations
+
+import platform
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.errors import Cancelled, DecollageError, ModelError
+from pipelines.events import Event, Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
+from pipelines.models import ModelCard, card
+from pipelines.pictures import PictureStore, Pixels
+from pipelines.request import RenderRequest
+
+if TYPE_CHECKING:
+    import torch
+
+PREVIEW_SECONDS = 0.5
+"""Least time between two previews."""
+PATIENCE = 0.1
+"""Seconds between two looks at the stop sign while waiting for a busy model."""
+
+
+@dataclass
+class Loaded:
+    """A model in memory. ``pipe`` is the stock pipeline as loaded; it is never changed by a run."""
+
+    card: ModelCard
+    family: Any
+    pipe: Any
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    preview_matrix: torch.Tensor | None = None
+
+
+class Engine:
+    """Loads each model once and renders requests on it. ``preview_seconds`` 0 previews every step."""
+
+    def __init__(self, preview_seconds: float = PREVIEW_SECONDS) -> None:
+        self._loaded: dict[str, Loaded] = {}
+        self._lock = threading.Lock()
+        self._preview_seconds = preview_seconds
+
+    def load(self, model: str) -> Loaded:
+        """The model called ``model``, loaded on first use. Raises `ModelError`."""
+        with self._lock:
+            if model not in self._loaded:
+                self._loaded[model] = _load(card(model))
+            return self._loaded[model]
+
+    def adopt(self, model: str, pipe: Any, model_card: ModelCard) -> Loaded:
+        """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set)."""
+        from pipelines.families import family
+
+        with self._lock:
+            self._loaded[model] = Loaded(model_card, family(model_card.family), pipe)
+            return self._loaded[model]
+
+    def render(
+        self, request: RenderRequest, pictures: PictureStore, *, cancel: threading.Event | None = None
+    ) -> Iterator[Event]:
+        """Run a request; the last event is `Finished`.
+
+        Raises `Cancelled` after a stop by ``cancel`` and any `DecollageError` the run meets; closing the generator
+        stops the run silently.
+        """
+        events: queue.Queue[Event | BaseException] = queue.Queue()
+        closed = threading.Event()
+        job = _Job(self, request, pictures, events.put, (closed, cancel) if cancel else (closed,))
+        worker = threading.Thread(target=job, name="render", daemon=True)
+        worker.start()
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            closed.set()
+            worker.join()
+
+    @property
+    def preview_seconds(self) -> float:
+        """Least time between two previews."""
+        return self._preview_seconds
+
+
+class _Job:
+    """One run, in its own thread: everything it has to say goes to ``say``."""
+
+    def __init__(
+        self, engine: Engine, request: RenderRequest, pictures: PictureStore, say: Any, stops: tuple[threading.Event, ...]
+    ) -> None:
+        self.engine, self.request, self.pictures = engine, request, pictures
+        self.say, self.stops = say, stops
+        self.warnings: list[str] = []
+        self.calls = 0
+        self.last_preview = float("-inf")
+
+    def __call__(self) -> None:
+        """The thread's body: errors travel to the reader as they are."""
+        try:
+            self.run()
+        except DecollageError as error:
+            self.say(error)
+        except MemoryError as error:
+            self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
+        except Exception as error:  # noqa: BLE001 - a thread must hand every failure to its reader
+            if type(error).__name__ == "OutOfMemoryError":
+                self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
+            else:
+                self.say(error)
+
+    def check(self) -> None:
+        """Raise `Cancelled` where somebody asked to stop."""
+        if any(stop.is_set() for stop in self.stops):
+            raise Cancelled("the run was stopped.")
+
+    def warn(self, message: str, layer: str | None = None) -> None:
+        self.warnings.append(message)
+        self.say(Warned(message, layer))
+
+    def run(self) -> None:
+        """Load, wait for the model, sample, lay frozen pixels over, report."""
+        from pipelines.methods import methods_for
+
+        request = self.request
+        start = time.monotonic()
+        self.check()
+        methods = methods_for(request)
+        loaded = self.engine.load(request.model)
+        while not loaded.lock.acquire(timeout=PATIENCE):
+            self.check()
+        try:
+            self.check()
+            pictures = self._pictures(loaded, joint=any(method.joint for method in methods))
+        finally:
+            if hasattr(loaded.pipe, "maybe_free_model_hooks"):
+                loaded.pipe.maybe_free_model_hooks()
+            loaded.lock.release()
+        report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
+        self.say(Finished(RenderResult(request, tuple(pictures), report)))
+
+    def _pictures(self, loaded: Loaded, joint: bool) -> list[Pixels]:
+        from pipelines.previews import lay_over
+        from pipelines.sampling import plan, sample
+
+        request = self.request
+        how = plan(request)
+        self.say(Started(request.prompt, how.count, request.images))
+        if request.spread and request.images == 1:
+            self.warn("spread has no other image to push away from; set images to 2 or more.")
+        frozen = self.pictures.get(request.frozen) if request.frozen else None
+        seeds = [request.seed + k for k in range(request.images)]
+        done: list[Pixels] = []
+        if how.count == 0 and request.collage is not None:
+            self._nothing_moves(how.steps)
+            flat = lay_over(self.pictures.get(request.collage), frozen)
+            done = [flat.copy() for _ in seeds]
+            for k, picture in enumerate(done):
+                self.say(ImageDone(k, seeds[k], picture))
+            return done
+        # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
+        together = joint or loaded.pipe.device.type != "cpu"
+        groups = [seeds] if together else [[seed] for seed in seeds]
+        for group in groups:
+            first = len(done)
+            new = sample(
+                loaded.pipe,
+                loaded.family,
+                loaded.card,
+                request,
+                self.pictures,
+                group,
+                lambda step, steps, clean, first=first: self._on_step(loaded, step, steps, clean, first, frozen),
+            )
+            for picture in new:
+                final = lay_over(picture, frozen)
+                self.say(ImageDone(len(done), seeds[len(done)], final))
+                done.append(final)
+        return done
+
+    def _nothing_moves(self, steps: int) -> None:
+        request = self.request
+        if max([request.background_harmonize, *(layer.harmonize for layer in request.layers)]) > 0:
+            self.warn(f"harmonize is less than one of {steps} steps everywhere, so the collage stays as it is; raise it.")
+
+    def _on_step(
+        self, loaded: Loaded, step: int, steps: int, clean: Any, image: int, frozen: Pixels | None
+    ) -> None:
+        from pipelines import previews
+
+        self.calls += 1
+        self.check()
+        self.say(Progress(step, steps, image, self.request.images))
+        now = time.monotonic()
+        if step == steps or now - self.last_preview < self.engine.preview_seconds:
+            return
+        self.last_preview = now
+        if loaded.preview_matrix is None:
+            loaded.preview_matrix = previews.fit(loaded.family, loaded.pipe)
+        size = (self.request.height, self.request.width)
+        for offset, latents in enumerate(clean()):
+            picture = previews.lay_over(previews.preview(latents, loaded.preview_matrix, size), frozen)
+            self.say(Preview(image + offset, step, picture))
+
+
+def _load(model_card: ModelCard) -> Loaded:
+    """Read a pipeline from its folder or hub id, onto the best device there is."""
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+
+    from pipelines.families import family
+
+    if model_card.name == "embedded" and model_card.folder is None:
+        raise ModelError("the embedded model's weights are not installed; install the package again, or choose a model.")
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    level = diffusers_logging.get_verbosity()
+    # AutoencoderTiny where a pipeline's annotation says AutoencoderKL is meant, and not worth a warning to the user
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    try:
+        pipe = DiffusionPipeline.from_pretrained(model_card.source, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {model_card.name!r} could not be loaded from {model_card.source!r} ({_first_line(error)}); "
+            "check the name, the network and your access to it, or choose the embedded model."
+        ) from error
+    finally:
+        diffusers_logging.set_verbosity(level)
+    return Loaded(model_card, family(model_card.family), pipe.to(device))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _too_large(request: RenderRequest) -> str:
+    return (
+        f"there is too little memory for {request.images} pictures of {request.width}×{request.height} with "
+        f"{request.model}; lower the canvas or the number of images."
+    )
+
+
+def _report(loaded: Loaded, calls: int, seconds: float, warnings: list[str]) -> dict[str, object]:
+    """JSON-ready facts that make a picture repeatable."""
+    import diffusers
+    import torch
+    import transformers
+
+    return {
+        "seconds": round(seconds, 3),
+        "denoiser_calls": calls,
+        "model": loaded.card.name,
+        "device": str(loaded.pipe.device),
+        "dtype": str(loaded.pipe.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
+        "warnings": list(warnings),
+    }
+
+
+_default: Engine | None = None
+_default_lock = threading.Lock()
+
+
+def default_engine() -> Engine:
+    """The engine that the page and the command line share."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Engine()
+        return _default
+
+
+__all__ = ["Engine", "Loaded", "default_engine"]

@@ -1,0 +1,151 @@
+"""UNet families: Stable Diffusion 1 and 2 (and the embedded model), and XL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.attention.kernel import Site
+from pipelines.families.spans import tokens_of_spans
+from pipelines.pictures import Pixels
+from pipelines.request import RenderRequest
+
+
+class UNetFamily:
+    """What the UNet families share. Stateless."""
+
+    text_to_image = ""
+    image_to_image = ""
+
+    def pipeline(self, base: Any, scheduler: Any, *, from_picture: bool) -> Any:
+        """A stock pipeline object of our own over the parts of ``base``, so that ``base`` is never changed."""
+        import diffusers
+
+        kind = getattr(diffusers, self.image_to_image if from_picture else self.text_to_image)
+        parts = {**base.components, "scheduler": scheduler}
+        return kind(**parts, **self.options(base))
+
+    def options(self, base: Any) -> dict[str, Any]:
+        """Constructor arguments that are not parts."""
+        raise TypeError("a family says which constructor arguments its pipelines take")
+
+    def denoiser(self, pipe: Any) -> torch.nn.Module:
+        """The module that is tapped and hooked."""
+        model: torch.nn.Module = pipe.unet
+        return model
+
+    def site(self, name: str, module: torch.nn.Module) -> Site | None:
+        """A module of the denoiser as a `Site`: cross-attention is what the module is, not how it is called.
+
+        With ``only_cross_attention`` a block's ``attn1`` reads text; with ``double_self_attention`` its ``attn2`` does
+        not. diffusers notes on the module which one it is.
+        """
+        part = name.split("_", 1)[0]
+        if part not in ("down", "mid", "up"):
+            return None
+        return Site(cross=bool(getattr(module, "is_cross_attention", False)), part=part)
+
+    def rows(self, count: int, images: int) -> tuple[list[int], list[list[int]]]:
+        """Conditional rows and guidance branches of a batch of ``count``: [negative…, positive…] or one branch."""
+        branches = [list(range(start, start + images)) for start in range(0, count, images)]
+        return branches[-1], branches
+
+    def final_prompt(self, pipe: Any, prompt: str) -> str:
+        """The string the pipeline tokenizes: learned multi-vector tokens expanded."""
+        text: str = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
+        return text
+
+    def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
+        """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
+        spans = [layer.span for layer in request.layers]
+        names = [layer.name for layer in request.layers]
+        if not any(spans):
+            return [[] for _ in spans]
+        text = self.final_prompt(pipe, request.prompt)
+        if text != request.prompt:
+            spans = [_moved(request.prompt, text, span) for span in spans]
+        return tokens_of_spans(pipe.tokenizer, text, spans, names)
+
+    @torch.no_grad()
+    def encode_picture(self, pipe: Any, picture: Pixels) -> torch.Tensor:
+        """uint8 (H, W, 3) → clean scaled latents (1, C, h, w); the mean of the posterior, so without chance."""
+        vae = pipe.vae
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        encoded = vae.encode(pixels.to(pipe._execution_device, next(vae.parameters()).dtype))
+        latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return latents * vae.config.scaling_factor
+
+    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """The empty prompt as one row of the denoiser's text inputs."""
+        raise TypeError("a family says how it encodes the empty prompt")
+
+    def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
+        """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
+        states = kwargs["encoder_hidden_states"]
+        kwargs["encoder_hidden_states"] = torch.cat([states, text["states"].to(states).expand(count, -1, -1)])
+        condition = kwargs.get("timestep_cond")
+        if condition is not None:
+            kwargs["timestep_cond"] = torch.cat([condition, condition[:1].expand(count, -1)])
+
+
+class SDFamily(UNetFamily):
+    """Stable Diffusion 1.x and 2.x, and the embedded model."""
+
+    text_to_image = "StableDiffusionPipeline"
+    image_to_image = "StableDiffusionImg2ImgPipeline"
+
+    def options(self, base: Any) -> dict[str, Any]:
+        """A safety checker that the user's pipeline has stays required."""
+        return {"requires_safety_checker": base.components.get("safety_checker") is not None}
+
+    @torch.no_grad()
+    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """One row (1, T, D)."""
+        states, _ = pipe.encode_prompt("", pipe._execution_device, 1, False)
+        return {"states": states}
+
+
+class SDXLFamily(UNetFamily):
+    """Stable Diffusion XL: two text encoders with the same token positions, pooled text and sizes beside."""
+
+    text_to_image = "StableDiffusionXLPipeline"
+    image_to_image = "StableDiffusionXLImg2ImgPipeline"
+
+    def options(self, base: Any) -> dict[str, Any]:
+        """The base pipeline's own settings."""
+        keep = {"force_zeros_for_empty_prompt": base.config.get("force_zeros_for_empty_prompt", True)}
+        return {**keep, "add_watermarker": False}
+
+    @torch.no_grad()
+    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """One row of states, pooled text and the sizes of an uncropped picture of the request's size."""
+        states, _, pooled, _ = pipe.encode_prompt(
+            "", device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        size = (request.height, request.width)
+        ids = torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)
+        return {"states": states, "pooled": pooled, "ids": ids}
+
+    def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
+        """Also the added conditions, in a new dict: the pipeline keeps its own from step to step."""
+        super().lengthen(kwargs, text, count)
+        added = dict(kwargs["added_cond_kwargs"])
+        for name, row in (("text_embeds", "pooled"), ("time_ids", "ids")):
+            value = added[name]
+            extra = text[row][:, : value.shape[-1]].to(value).expand(count, -1)
+            added[name] = torch.cat([value, extra])
+        kwargs["added_cond_kwargs"] = added
+
+
+def _moved(old: str, new: str, span: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The place of ``old[span]`` in ``new``, the same occurrence, where tokens in between were expanded."""
+    if span is None:
+        return None
+    phrase = old[span[0] : span[1]]
+    nth = old[: span[0]].count(phrase)
+    at = -1
+    for _ in range(nth + 1):
+        at = new.find(phrase, at + 1)
+    return (at, at + len(phrase)) if at >= 0 else span

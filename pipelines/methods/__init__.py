@@ -1,0 +1,41 @@
+"""The methods, and which of them a request needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.errors import UnsupportedError
+from pipelines.request import RenderRequest
+
+if TYPE_CHECKING:
+    from pipelines.methods.base import Method
+
+
+def methods_for(request: RenderRequest) -> list[Method]:
+    """Fresh method objects in their order. What is off is not there, so that off means off.
+
+    Raises `UnsupportedError`, naming layer and word, for what no method can do yet.
+    """
+    from pipelines.methods.harmonize import Harmonize
+    from pipelines.methods.layer_attention import LayerAttention
+    from pipelines.methods.negtome import Avoid, Spread
+    from pipelines.methods.reference_rows import ReferenceRows
+
+    for layer in request.layers:
+        if layer.keep_shape:
+            raise UnsupportedError(f"layer {layer.name!r}: keep shape is not built yet; set keep_shape to 0.")
+        if layer.look:
+            raise UnsupportedError(f"layer {layer.name!r}: learn look is not built yet; switch look off.")
+        if layer.vary:
+            raise UnsupportedError(f"layer {layer.name!r}: vary is not built yet; set vary to 0, or use spread.")
+    chosen: list[Method] = []
+    if any(layer.span and (layer.attend_inside or layer.attend_outside) for layer in request.layers):
+        chosen.append(LayerAttention())
+    if any(avoid.alpha for avoid in request.avoids):
+        chosen += [ReferenceRows(), Avoid()]
+    if request.spread and request.images > 1:
+        chosen.append(Spread())
+    strengths = {request.background_harmonize, *(layer.harmonize for layer in request.layers)}
+    if request.collage is not None and strengths != {1.0}:
+        chosen.append(Harmonize())
+    return sorted(chosen, key=lambda method: method.order)

@@ -1,0 +1,114 @@
+"""What a method is, and what it is told.
+
+A method is an object with an ``order`` and any of the five moments below. The engine makes the objects from the
+request, sorts them and calls them; it knows none by name. Everything a method needs is on the `Run` (one call of a
+pipeline) and the `Step` (one call of its denoiser).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipelines.attention.kernel import Kernel
+from pipelines.models.card import ModelCard
+from pipelines.pictures import PictureStore
+from pipelines.request import RenderRequest
+
+
+@dataclass
+class Run:
+    """One pipeline call. Filled by the engine before the first step.
+
+    ``levels[i]`` is the (alpha, sigma) before step i of the *full* schedule, ``first`` the step that the run starts
+    at, ``images`` the number of pictures in this call. ``clean`` and ``noise`` are the collage's latents and the
+    start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the token
+    positions of layer l's words.
+    """
+
+    request: RenderRequest
+    pictures: PictureStore
+    card: ModelCard
+    pipe: Any
+    family: Any
+    images: int
+    first: int
+    steps: int
+    levels: list[tuple[float, float]]
+    exploding: bool
+    latent_size: tuple[int, int]
+    tokens: list[list[int]]
+    device: torch.device
+    dtype: torch.dtype
+    clean: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+
+    @property
+    def active_steps(self) -> int:
+        """How many of the steps that are run NegToMe acts in: the request's share, at least one."""
+        return max(1, round(self.request.window * (self.steps - self.first)))
+
+
+@dataclass
+class Step:
+    """One denoiser call. ``index`` counts in the full schedule; ``rows`` are the batch rows of the pipeline.
+
+    ``conditional`` marks the rows guided by the prompt; ``branches`` lists the rows of each guidance branch, images in
+    order. ``references`` is filled by reference rows: row numbers after the pipeline's own.
+    """
+
+    index: int
+    level: tuple[float, float]
+    rows: int
+    latent_size: tuple[int, int]
+    conditional: torch.Tensor
+    branches: list[list[int]]
+    references: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Inputs:
+    """The tensors of a denoiser call that a method may lengthen by rows."""
+
+    sample: torch.Tensor
+    kwargs: dict[str, Any]
+
+
+class Method:
+    """Base of all methods: does nothing. Lower ``order`` acts first."""
+
+    order = 0
+    joint = False
+    """True where the images of a batch act on each other and so must be sampled in one call."""
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        """Before the first step: build what does not change, put functions into the kernel's slots."""
+
+    def before_forward(self, step: Step, inputs: Inputs) -> None:
+        """Before each denoiser call; may lengthen ``inputs``."""
+
+    def after_forward(self, step: Step, output: torch.Tensor) -> torch.Tensor:
+        """After each denoiser call; takes its own rows out again."""
+        return output
+
+    def after_step(self, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """After the scheduler's step ``index`` (of the full schedule): the latents to go on with."""
+        return latents
+
+
+def area_resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Masks (n, H, W) averaged over the cells of a grid of ``size`` (h, w) → (n, h, w). Any sizes."""
+    return torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0]
+
+
+def grid_of(tokens: int, latent_size: tuple[int, int]) -> tuple[int, int] | None:
+    """The (h, w) of a UNet level with this many tokens: each level halves, rounding up. None where none fits."""
+    h, w = latent_size
+    while True:
+        if h * w == tokens:
+            return h, w
+        if h * w < tokens or (h, w) == (1, 1):
+            return None
+        h, w = -(-h // 2), -(-w // 2)

@@ -1,0 +1,105 @@
+"""Harmonize: how far each layer may change to fit the scene.
+
+Collage Diffusion (arXiv 2303.00262, section 4.3), the rule also known from Differential Diffusion (arXiv 2306.00950):
+the run starts from the noised collage at the largest strength; a place whose own strength is s takes part in the last
+share s of the steps and until then is held at the collage, noised to the level the latents have, always with the same
+noise. Strength 0 is held to the end, where the level is clean.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pipelines.attention.kernel import Kernel
+from pipelines.methods.base import Method, Run, area_resized
+from pipelines.schedulers import noised
+
+ROUNDING = 1e-6  # float32 strengths such as 0.28 must count as 7 of 25 steps, as they do in img2img
+
+
+def steps_run(strength: float, steps: int) -> int:
+    """How many of ``steps`` a place of this strength takes part in: img2img's own rule, int(steps · strength)."""
+    return min(steps, math.floor(steps * strength + ROUNDING))
+
+
+def gaussian(mask: torch.Tensor, radius: float) -> torch.Tensor:
+    """Blur of (H, W) with deviation ``radius`` pixels, edges repeated; radius 0 returns the mask itself."""
+    if radius <= 0:
+        return mask
+    reach = max(1, math.ceil(3 * radius))
+    axis = torch.arange(-reach, reach + 1, dtype=mask.dtype, device=mask.device)
+    kernel = torch.exp(-0.5 * (axis / radius) ** 2)
+    kernel = kernel / kernel.sum()
+    rows = torch.nn.functional.pad(mask[None, None], (reach, reach, 0, 0), mode="replicate")
+    rows = torch.nn.functional.conv2d(rows, kernel.view(1, 1, 1, -1))
+    columns = torch.nn.functional.pad(rows, (0, 0, reach, reach), mode="replicate")
+    return torch.nn.functional.conv2d(columns, kernel.view(1, 1, -1, 1))[0, 0]
+
+
+def strength_map(
+    masks: torch.Tensor, strengths: list[float], background: float, feathers: list[float]
+) -> torch.Tensor:
+    """Strength of each pixel (H, W): the mean of the layers' strengths, weighted by their (feathered) visible masks.
+
+    masks: (L, H, W) in 0..1, visible masks that sum to at most 1; what they leave counts for the background. Feather
+    softens only this map. Ours in that half-transparent edges mix strengths; the released code pastes them hard.
+    """
+    if not len(masks):
+        return torch.tensor(float(background))
+    rest = (1 - masks.sum(0)).clamp(0, 1)
+    softened = torch.stack([gaussian(mask, radius) for mask, radius in zip(masks, feathers, strict=True)])
+    numbers = torch.tensor(strengths, dtype=masks.dtype, device=masks.device)
+    total = softened.sum(0) + rest
+    mixed = (softened * numbers[:, None, None]).sum(0) + rest * background
+    return mixed / total.clamp_min(1e-6)
+
+
+def release_map(strengths: torch.Tensor, size: tuple[int, int], steps: int) -> torch.Tensor:
+    """The step (0..steps) from which each latent cell may change: steps − int(steps · mean strength of its pixels).
+
+    strengths: (H, W) → int64 (h, w). A cell that is half frozen starts later, so the frozen side loses nothing it
+    needs: what is really frozen is laid over exactly at the end.
+    """
+    if strengths.ndim == 0:
+        strengths = strengths.expand(size)
+    cells = area_resized(strengths[None].double(), size)[0]
+    return steps - torch.floor(cells.double() * steps + ROUNDING).clamp(0, steps).long()
+
+
+class Harmonize(Method):
+    """Pins the latents of places whose time has not come."""
+
+    order = 90
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        """Build the release map; needs ``run.clean`` and ``run.noise``."""
+        self._run = run
+        request = run.request
+        height, width = request.height, request.width
+        masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()).float() / 255 for layer in request.layers]
+        strengths = strength_map(
+            torch.stack(masks) if masks else torch.zeros(0, height, width),
+            [layer.harmonize for layer in request.layers],
+            request.background_harmonize,
+            [layer.feather for layer in request.layers],
+        )
+        self.release = release_map(strengths, run.latent_size, run.steps).to(run.device)
+        self._last = int(self.release.max())
+
+    def after_step(self, index: int, latents: torch.Tensor) -> torch.Tensor:
+        """Cells with a release step after ``index`` get the collage at the level the latents now have."""
+        reached = index + 1
+        if reached > self._last:
+            return latents
+        return self.pinned(latents, reached)
+
+    def pinned(self, latents: torch.Tensor, reached: int) -> torch.Tensor:
+        """``latents`` at step ``reached`` with every cell that is still held put back."""
+        run = self._run
+        if run.clean is None or run.noise is None:
+            return latents
+        held = noised(run.clean, run.noise, run.levels[reached], run.exploding).to(latents.dtype)
+        # at the step a cell is released it must start from the collage, hence ≥
+        return torch.where((self.release >= reached)[None, None], held, latents)

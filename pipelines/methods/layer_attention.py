@@ -1,0 +1,108 @@
+"""Layer attention: each layer's words act where the layer is.
+
+Collage Diffusion (arXiv 2303.00262, section 4.1), after eDiff-I's paint-with-words (arXiv 2211.01324): in the text
+cross-attention of the conditional rows the logits of a layer's tokens rise inside its visible mask and fall outside:
+
+    logit += w(σ) · M · ( attend_inside · m(p)  −  attend_outside · (1 − m(p)) )
+
+with w(σ) = log(log(σ + 1.01) + 1) and M the largest logit of that token over heads and places, taken per image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pipelines.attention.kernel import Kernel, Site
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
+from pipelines.schedulers import ratio
+
+
+def weight(sigma: float) -> float:
+    """w(σ) for σ in "exploding" units: log(log(σ + 1.01) + 1), never negative (σ = 0 gives 0.00995)."""
+    return math.log(math.log(sigma + 1.01) + 1)
+
+
+def bias_columns(
+    inside: torch.Tensor, outside: torch.Tensor, owner: torch.Tensor, largest: torch.Tensor
+) -> torch.Tensor:
+    """The low-rank half of the bias: S with bias = U @ S, U = [m_1 … m_L, 1].
+
+    inside, outside: (L,) strengths; owner: (K,) layer of each biased token; largest: (B, K) logits ≥ 0 → (B, L+1, K).
+    """
+    layers = len(inside)
+    one_hot = torch.nn.functional.one_hot(owner, layers).T.to(largest.dtype)
+    rise = one_hot * (inside + outside)[:, None]
+    fall = -(one_hot * outside[:, None]).sum(0, keepdim=True)
+    return torch.cat([rise, fall])[None] * largest[:, None]
+
+
+class LayerAttention(Method):
+    """The bias of all layers, built once a token grid and once a step; 16 layers cost about what 2 do."""
+
+    order = 10
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        """Read masks and token positions; nothing is installed when every strength is 0."""
+        pairs = [
+            (number, token)
+            for number, layer in enumerate(run.request.layers)
+            if layer.attend_inside or layer.attend_outside
+            for token in run.tokens[number]
+        ]
+        self._run = run
+        self._step: Step | None = None
+        self._grids: dict[int, torch.Tensor | None] = {}
+        device = run.device
+        self._owner = torch.tensor([number for number, _ in pairs], device=device, dtype=torch.long)
+        self._token = torch.tensor([token for _, token in pairs], device=device, dtype=torch.long)
+        layers = run.request.layers
+        self._inside = torch.tensor([layer.attend_inside for layer in layers], device=device)
+        self._outside = torch.tensor([layer.attend_outside for layer in layers], device=device)
+        # a 0-d tensor: as a float a compiled model would be compiled again at each step
+        self._weight = torch.zeros((), device=device)
+        self._masks: torch.Tensor | None = None
+        if pairs:
+            masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in layers]
+            self._masks = (torch.stack(masks).float() / 255).to(device)
+            kernel.logit_bias.append(self.logit_bias)
+
+    def before_forward(self, step: Step, inputs: Inputs) -> None:
+        """Set the step's weight from its noise level."""
+        self._step = step
+        self._weight.fill_(weight(ratio(step.level)))
+
+    def logit_bias(self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor | None:
+        """(B, 1, N, T) for text cross-attention, zero for unconditional and reference rows; None elsewhere."""
+        step = self._step
+        if not site.cross or step is None or int(self._token.max()) >= key.shape[2]:
+            return None
+        spread = self._spread_over(query.shape[2], step.latent_size)
+        if spread is None:
+            return None
+        rows = step.conditional
+        keys = key[rows][:, :, self._token]
+        logits = torch.matmul(query[rows], keys.transpose(-1, -2)) * scale
+        largest = logits.amax((1, 2)).clamp_min(0).float()
+        columns = bias_columns(self._inside, self._outside, self._owner, largest) * self._weight
+        limit = 1e4 if query.dtype == torch.float16 else 1e9
+        # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
+        padded = -(-key.shape[2] // 8) * 8
+        bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))
+        values = torch.matmul(spread, columns).clamp(-limit, limit).to(query.dtype)
+        block = bias.new_zeros((len(rows), query.shape[2], padded))
+        block[:, :, self._token] = values
+        bias[rows, 0] = block
+        return bias[..., : key.shape[2]]
+
+    def _spread_over(self, tokens: int, latent_size: tuple[int, int]) -> torch.Tensor | None:
+        """U (N, L+1) for the grid with ``tokens`` places."""
+        if tokens not in self._grids:
+            grid = grid_of(tokens, latent_size)
+            if grid is None or self._masks is None:
+                self._grids[tokens] = None
+            else:
+                flat = area_resized(self._masks, grid).flatten(1).T
+                self._grids[tokens] = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+        return self._grids[tokens]

@@ -1,0 +1,168 @@
+"""NegToMe: features pushed away from their best match.
+
+Negative Token Merging (arXiv 2412.01339, figure 3c): for each token f of the output find the reference token r with the
+largest cosine; where that exceeds the threshold, f ← (1 + α) f − α r. `Spread` takes the other images of the batch as
+reference, all at once and symmetrically (ours: in the release image 0 is the reference and never moves); `Avoid` takes
+reference rows (`reference_rows`). Matching stays inside a guidance branch. Acts on the output of self-attention before
+its linear layer, with which the push commutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pipelines.attention.kernel import Kernel, Site
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
+
+CHUNK = 1024
+"""Source tokens matched at once: memory is CHUNK × reference tokens, the arithmetic the same."""
+
+
+def match(
+    source: torch.Tensor, reference: torch.Tensor, allowed: torch.Tensor | None = None, axis: str = "source"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Best partner by cosine: source (N, D), reference (M, D) → similarity (N,), index into reference (N,).
+
+    ``allowed`` (M,) bool leaves reference tokens out. ``axis="source"`` is the paper's wording: the largest over the
+    reference for each source token. ``"released"`` repeats the released code, which takes the largest over the
+    *source* for each reference token and reads that index in the reference (needs N = M; kept for comparison).
+    """
+    unit_reference = torch.nn.functional.normalize(reference, dim=-1)
+    unit_source = torch.nn.functional.normalize(source, dim=-1)
+    if axis == "released":
+        similarity = unit_source @ unit_reference.T
+        if allowed is not None:
+            similarity = similarity.masked_fill(~allowed[None], float("-inf"))
+        best, index = similarity.max(dim=-2)
+        return best, index
+    best_parts, index_parts = [], []
+    for part in unit_source.split(CHUNK):
+        similarity = part @ unit_reference.T
+        if allowed is not None:
+            similarity = similarity.masked_fill(~allowed[None], float("-inf"))
+        best, index = similarity.max(dim=-1)
+        best_parts.append(best)
+        index_parts.append(index)
+    return torch.cat(best_parts), torch.cat(index_parts)
+
+
+def push(
+    source: torch.Tensor,
+    reference: torch.Tensor,
+    alpha: float | torch.Tensor,
+    threshold: float,
+    allowed: torch.Tensor | None = None,
+    axis: str = "source",
+) -> torch.Tensor:
+    """α (f − r) where the cosine exceeds ``threshold``, else 0: source (N, D), reference (M, D) → (N, D).
+
+    ``alpha`` > 0 pushes away, < 0 pulls towards; a number or (N,).
+    """
+    similarity, index = match(source, reference, allowed, axis)
+    strength = (similarity > threshold).to(source.dtype) * alpha
+    return strength[:, None] * (source - reference[index])
+
+
+class _InSelfAttention(Method):
+    """What spread and avoid share: where and when they act."""
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        self._run = run
+        self._step: Step | None = None
+        kernel.map_output.append(self.map_output)
+
+    def before_forward(self, step: Step, inputs: Inputs) -> None:
+        """Remember the step; only the first ``active_steps`` count."""
+        active = step.index - self._run.first < self._run.active_steps
+        self._step = step if active else None
+
+    def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
+        """Heads joined to features, pushed, and split again; the same tensor where nothing is to be done."""
+        step = self._step
+        if step is None or site.cross or site.part not in self._run.card.negtome_blocks:
+            return out
+        grid = grid_of(out.shape[2], step.latent_size)
+        if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
+            return out
+        rows, heads, tokens, size = out.shape
+        features = out.transpose(1, 2).reshape(rows, tokens, heads * size)
+        moved = self.moved(features, step, grid)
+        return moved.reshape(rows, tokens, heads, size).transpose(1, 2).to(out.dtype)
+
+    def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
+        """(rows, N, D) → (rows, N, D), computed from unmoved features."""
+        raise TypeError("a method that moves features says how")
+
+
+class Spread(_InSelfAttention):
+    """Away from the other images of the batch, over the whole picture."""
+
+    order = 30
+    joint = True
+
+    def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
+        request = self._run.request
+        alpha = request.spread
+        out = features.clone()
+        for branch in step.branches:
+            for row in branch:
+                others = [other for other in branch if other != row]
+                if not others:
+                    continue
+                if request.axis == "released":
+                    pushes = [
+                        push(features[row], features[other], alpha, request.spread_threshold, axis="released")
+                        for other in others
+                    ]
+                    out[row] += torch.stack(pushes).mean(0)
+                else:
+                    reference = features[others].flatten(0, 1)
+                    out[row] += push(features[row], reference, alpha, request.spread_threshold)
+        return out
+
+
+@dataclass
+class _Reach:
+    allowed: torch.Tensor | None
+    inside: torch.Tensor
+
+
+class Avoid(_InSelfAttention):
+    """Away from reference pictures, whose rows `reference_rows` adds to the batch while this acts."""
+
+    order = 40
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        super().begin(run, kernel)
+        self._reaches: dict[tuple[tuple[int, int], int], _Reach] = {}
+
+    def _reach(self, grid: tuple[int, int], number: int) -> _Reach:
+        """Which reference tokens count, and how much each output token is to move, for avoid ``number``."""
+        if (grid, number) not in self._reaches:
+            run, avoid = self._run, self._run.request.avoids[number]
+            allowed = None
+            if avoid.mask is not None:
+                mask = torch.from_numpy(run.pictures.get(avoid.mask).copy()).to(run.device)
+                cover = area_resized(mask[None] / 255, grid).flatten()
+                allowed = cover > min(0.5, float(cover.max()) / 2)
+            inside = torch.ones(grid[0] * grid[1], device=run.device)
+            if avoid.layer is not None:
+                layer = run.request.layers[avoid.layer]
+                mask = torch.from_numpy(run.pictures.get(layer.mask).copy()).to(run.device)
+                inside = area_resized(mask[None] / 255, grid).flatten()
+            self._reaches[grid, number] = _Reach(allowed, inside)
+        return self._reaches[grid, number]
+
+    def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
+        request = self._run.request
+        out = features.clone()
+        for number, reference_row in enumerate(step.references):
+            avoid, reach = request.avoids[number], self._reach(grid, number)
+            alpha = (avoid.alpha * reach.inside).to(features.dtype)
+            for row in range(step.rows):
+                out[row] += push(
+                    features[row], features[reference_row], alpha, avoid.threshold, reach.allowed, request.axis
+                )
+        return out

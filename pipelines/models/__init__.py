@@ -1,0 +1,57 @@
+"""Model cards by name; a folder in diffusers' layout gets a card from what its files say.
+
+`card("embedded")`, `card("sdxl")`, `card("/path/to/folder")`. Torch-free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from pipelines.errors import ModelError
+from pipelines.models.card import SCHEDULERS, ModelCard
+from pipelines.models.embedded import CARD as EMBEDDED
+from pipelines.models.stable_diffusion import SD15, SD21, SDXL
+
+__all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card"]
+
+CARDS = {known.name: known for known in (EMBEDDED, SD15, SD21, SDXL)}
+_CLASSES = {
+    "StableDiffusionPipeline": SD15,
+    "StableDiffusionImg2ImgPipeline": SD15,
+    "StableDiffusionXLPipeline": SDXL,
+    "StableDiffusionXLImg2ImgPipeline": SDXL,
+}
+
+
+def card(model: str) -> ModelCard:
+    """The card called ``model``, or one read from a folder of that path. Raises `ModelError`."""
+    if model in CARDS:
+        return CARDS[model]
+    index = Path(model) / "model_index.json"
+    if not index.is_file():
+        raise ModelError(
+            f"model {model!r} is not known and is no folder with a model_index.json; choose one of "
+            f"{', '.join(CARDS)} or give such a folder."
+        )
+    kind = str(json.loads(index.read_text()).get("_class_name"))
+    if kind not in _CLASSES:
+        raise ModelError(f"model {model!r} is a {kind}, which is not supported; use a Stable Diffusion 1, 2 or XL folder.")
+    return dataclasses.replace(_CLASSES[kind], name=model, source=model, **_sizes(Path(model)))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Trained side, pixels per cell and the smallest grid worth matching, from the files of the parts."""
+    unet = _config(folder / "unet")
+    vae = _config(folder / "vae")
+    blocks = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [0] * 4
+    factor = 2 ** (len(blocks) - 1)
+    cells = int(unet.get("sample_size") or 64)
+    # NegToMe's released code asks for 32 of the 128 cells of SDXL: a quarter of the finest grid
+    return {"side": cells * factor, "factor": factor, "smallest_grid": max(1, min(32, cells // 4))}
+
+
+def _config(folder: Path) -> dict[str, object]:
+    path = folder / "config.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

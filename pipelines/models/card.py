@@ -1,0 +1,37 @@
+"""What is known about a model before it is loaded: data, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEDULERS = ("dpm++2m", "euler", "euler_a", "ddim", "lcm", "unipc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One model, or one kind of model loaded from a folder.
+
+    ``source`` is a folder or a hub id. ``factor`` is pixels per latent cell, ``side`` the side in pixels it was
+    trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
+    ``negtome_blocks`` the parts of the UNet ("down", "mid", "up"). ``origin`` says where the defaults come from.
+    """
+
+    name: str
+    family: str
+    source: str
+    side: int
+    scheduler: str
+    steps: int
+    guidance: float
+    origin: str
+    schedulers: tuple[str, ...] = SCHEDULERS
+    factor: int = 8
+    smallest_grid: int = 32
+    negtome_blocks: tuple[str, ...] = ("up",)
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder of ``source``, or None when it is a hub id."""
+        path = Path(self.source)
+        return path if path.is_dir() else None

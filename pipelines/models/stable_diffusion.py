@@ -1,0 +1,37 @@
+"""Stable Diffusion 1.5, 2.1 and XL: ids and the defaults their users know."""
+
+from pipelines.models.card import ModelCard
+
+SD15 = ModelCard(
+    name="sd15",
+    family="sd",
+    source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    side=512,
+    scheduler="dpm++2m",
+    steps=25,
+    guidance=7.0,
+    smallest_grid=32,
+    origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use",
+)
+SD21 = ModelCard(
+    name="sd21",
+    family="sd",
+    source="stabilityai/stable-diffusion-2-1",
+    side=768,
+    scheduler="dpm++2m",
+    steps=25,
+    guidance=7.0,
+    smallest_grid=32,
+    origin="as Stable Diffusion 1.5",
+)
+SDXL = ModelCard(
+    name="sdxl",
+    family="sdxl",
+    source="stabilityai/stable-diffusion-xl-base-1.0",
+    side=1024,
+    scheduler="dpm++2m",
+    steps=30,
+    guidance=5.0,
+    smallest_grid=32,
+    origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
+)

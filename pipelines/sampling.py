@@ -1,0 +1,240 @@
+"""One call of a stock pipeline with methods around it, and nothing left behind.
+
+The pipeline object and its scheduler are made for the call over the loaded parts; the only things put on shared
+modules are the tapped processors and two hooks on the denoiser, and both are taken out again whatever happens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from pipelines import schedulers
+from pipelines.attention.kernel import Kernel
+from pipelines.attention.tap import installed
+from pipelines.errors import EngineError
+from pipelines.methods import methods_for
+from pipelines.methods.base import Inputs, Method, Run, Step
+from pipelines.methods.harmonize import Harmonize, steps_run
+from pipelines.models.card import ModelCard
+from pipelines.pictures import PictureStore, Pixels
+from pipelines.request import RenderRequest
+
+OnStep = Callable[[int, int, Callable[[], torch.Tensor]], None]
+"""(steps done in this call, steps of this call, function giving the predicted clean latents (n, C, h, w))."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request is run: ``first`` of ``steps`` is where it starts, ``from_picture`` whether img2img does it."""
+
+    steps: int
+    first: int
+    from_picture: bool
+
+    @property
+    def count(self) -> int:
+        """Denoiser steps really run for each image; 0 means that nothing may change."""
+        return self.steps - self.first
+
+
+def plan(request: RenderRequest) -> Plan:
+    """Start at the largest strength among layers and background; strength 1 starts from pure noise."""
+    if request.collage is None:
+        return Plan(request.steps, 0, False)
+    largest = max([request.background_harmonize, *(layer.harmonize for layer in request.layers)])
+    count = steps_run(largest, request.steps)
+    return Plan(request.steps, request.steps - count, from_picture=largest < 1)
+
+
+def sample(
+    base: Any,
+    family: Any,
+    card: ModelCard,
+    request: RenderRequest,
+    pictures: PictureStore,
+    seeds: list[int],
+    on_step: OnStep,
+) -> list[Pixels]:
+    """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises."""
+    how = plan(request)
+    methods = methods_for(request)
+    pinned = any(isinstance(method, Harmonize) for method in methods)
+    probe = schedulers.build(request.scheduler, base.scheduler, card, pinned=pinned, steps=how.steps)
+    probe.set_timesteps(how.steps)
+    scheduler = schedulers.build(request.scheduler, base.scheduler, card, pinned=pinned, steps=how.steps)
+    pipe = family.pipeline(base, scheduler, from_picture=how.from_picture)
+    pipe.set_progress_bar_config(disable=True)
+    denoiser = family.denoiser(pipe)
+    run = Run(
+        request=request,
+        pictures=pictures,
+        card=card,
+        pipe=pipe,
+        family=family,
+        images=len(seeds),
+        first=how.first,
+        steps=how.steps,
+        levels=schedulers.levels(probe),
+        exploding=request.scheduler in schedulers.EXPLODING,
+        latent_size=(request.height // card.factor, request.width // card.factor),
+        tokens=family.tokens(pipe, request),
+        device=pipe._execution_device,
+        dtype=next(denoiser.parameters()).dtype,
+    )
+    kernel = Kernel()
+    for method in methods:
+        method.begin(run, kernel)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    latest = _listen(scheduler, run)
+    arguments = _arguments(run, how, methods, generators)
+
+    def after(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        absolute = how.first + index
+        latents = tensors["latents"]
+        for method in methods:
+            latents = method.after_step(absolute, latents)
+        level = run.levels[absolute]
+        on_step(index + 1, how.count, lambda: latest.clean(level, run, scheduler.config.prediction_type))
+        return {"latents": latents}
+
+    taps = kernel.logit_bias or kernel.map_output
+    with _hooked(denoiser, run, methods):
+        if taps:
+            with installed(denoiser, kernel, family.site):
+                out = pipe(**arguments, callback_on_step_end=after)
+        else:
+            out = pipe(**arguments, callback_on_step_end=after)
+    return _to_pixels(out.images)
+
+
+def _arguments(
+    run: Run, how: Plan, methods: list[Method], generators: list[torch.Generator]
+) -> dict[str, Any]:
+    """The stock call's arguments."""
+    request = run.request
+    arguments: dict[str, Any] = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt or None,
+        "num_inference_steps": how.steps,
+        "guidance_scale": request.guidance,
+        "num_images_per_prompt": len(generators),
+        "generator": generators if len(generators) > 1 else generators[0],
+        "output_type": "np",
+    }
+    if how.from_picture and request.collage is not None:
+        arguments["image"] = Image.fromarray(run.pictures.get(request.collage))
+        # half a step more than needed, so that int(steps · strength) cannot fall short by rounding
+        arguments["strength"] = min(1.0, (how.count + 0.5) / how.steps)
+        return arguments
+    arguments |= {"height": request.height, "width": request.width}
+    held = next((method for method in methods if isinstance(method, Harmonize)), None)
+    if held is not None and request.collage is not None:
+        # from pure noise, with the places whose time has not come already at the collage
+        clean = run.family.encode_picture(run.pipe, run.pictures.get(request.collage))
+        run.clean = clean.to(run.dtype).repeat(len(generators), 1, 1, 1)
+        run.noise = randn_tensor(run.clean.shape, generator=generators, device=run.device, dtype=run.dtype)
+        scale = float(_init_noise_sigma(run))
+        arguments["latents"] = held.pinned(run.noise * scale, 0) / scale
+    return arguments
+
+
+def _init_noise_sigma(run: Run) -> float:
+    """What the text-to-image pipeline multiplies its start noise with: √(ratio² + 1) where latents explode."""
+    alpha, _ = run.levels[0]
+    return 1 / max(alpha, 1e-9) if run.exploding else 1.0
+
+
+class _Latest:
+    """The last denoiser output and the latents it was made from."""
+
+    def __init__(self) -> None:
+        self.output: torch.Tensor | None = None
+        self.sample: torch.Tensor | None = None
+
+    def clean(self, level: tuple[float, float], run: Run, prediction: str) -> torch.Tensor:
+        """The clean latents they predict, unscaled by nothing: what the autoencoder's scale expects."""
+        if self.output is None or self.sample is None:
+            raise EngineError("the scheduler was not called; this model's pipeline cannot show previews.")
+        return schedulers.predicted_clean(self.sample, self.output, level, prediction, run.exploding)
+
+
+def _listen(scheduler: Any, run: Run) -> _Latest:
+    """Let the run's own scheduler tell the start noise (img2img draws it inside) and each step's prediction."""
+    latest = _Latest()
+    stock_step, stock_add_noise = scheduler.step, scheduler.add_noise
+
+    @functools.wraps(stock_step)  # pipelines ask the signature for what they may pass
+    def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        latest.output, latest.sample = model_output, sample
+        return stock_step(model_output, timestep, sample, *args, **kwargs)
+
+    @functools.wraps(stock_add_noise)
+    def add_noise(original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        run.clean, run.noise = original_samples, noise
+        noisy: torch.Tensor = stock_add_noise(original_samples, noise, timesteps)
+        return noisy
+
+    scheduler.step, scheduler.add_noise = step, add_noise
+    return latest
+
+
+@contextmanager
+def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method]) -> Iterator[None]:
+    """Tell the methods of each denoiser call; remove the hooks at the end."""
+    calls = 0
+    current: Step | None = None
+
+    def before(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        nonlocal calls, current
+        sample_in = args[0] if args else kwargs["sample"]
+        conditional, branches = run.family.rows(sample_in.shape[0], run.images)
+        index = run.first + calls
+        current = Step(
+            index=index,
+            level=run.levels[index],
+            rows=sample_in.shape[0],
+            latent_size=(sample_in.shape[-2], sample_in.shape[-1]),
+            conditional=torch.tensor(conditional, device=sample_in.device),
+            branches=branches,
+        )
+        calls += 1
+        inputs = Inputs(sample_in, dict(kwargs))
+        for method in methods:
+            method.before_forward(current, inputs)
+        if args:
+            return (inputs.sample, *args[1:]), inputs.kwargs
+        return args, {**inputs.kwargs, "sample": inputs.sample}
+
+    def after(module: torch.nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        if current is None or not current.references:
+            return output
+        result = output[0] if isinstance(output, tuple) else output.sample
+        for method in methods:
+            result = method.after_forward(current, result)
+        return (result, *output[1:]) if isinstance(output, tuple) else type(output)(sample=result)
+
+    handles = [
+        denoiser.register_forward_pre_hook(before, with_kwargs=True),
+        denoiser.register_forward_hook(after, with_kwargs=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _to_pixels(images: Any) -> list[Pixels]:
+    array = np.asarray(images)
+    if not np.isfinite(array).all():
+        raise EngineError("the model gave numbers that are no picture; lower the guidance or use a wider dtype.")
+    return list(np.rint(array.clip(0, 1) * 255).astype(np.uint8))

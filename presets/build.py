@@ -1,0 +1,213 @@
+"""Builds the presets of the embedded world: the same files every time.
+
+``python -m presets.build`` writes ``presets/NAME.collage`` and ``presets/truth/NAME.json``, the true scene: the
+same objects, composed and lit by the world's own renderer, which is what a perfect harmonization would give.
+Cut-outs come from the studio's drawer, backgrounds from the world's painter. What a preset shows is said in its
+function's docstring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.embedded.training.captions import prompt_for
+from pipelines.embedded.training.cutouts import CutoutStore
+from pipelines.embedded.training.scenes import Item, Scene, background, render
+from pipelines.embedded.training.world import art_key, world
+from pipelines.errors import FieldError
+from studio.document import Avoid, Background, Collage, Layer
+from studio.pictures import Library
+
+HERE = Path(__file__).parent
+DRAWER = HERE.parent / "studio" / "drawer"
+STYLE = "flat"
+WORLD = "small"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A collage with its pictures and its true scene."""
+
+    collage: Collage
+    library: Library
+    truth: Scene
+
+
+@cache
+def drawer_index() -> Mapping[str, Mapping[str, Any]]:
+    """The drawer's entries by label."""
+    entries = json.loads((DRAWER / "index.json").read_text())["cutouts"]
+    return {entry["label"]: entry for entry in entries}
+
+
+def item(label: str, x: float, y: float, size: int, *, flip: bool = False) -> Item:
+    """One object in the drawer's own look: centre and longest side in pixels of the 256 canvas."""
+    chosen = world(WORLD)
+    colour = chosen.recolourable.get(label)
+    tone, gender = ("default", "person") if label in chosen.roles else (None, None)
+    key = art_key(STYLE, label, colour=colour, tone=tone, gender=gender)
+    return Item(key, label, x, y, size, flip, colour, tone, gender)
+
+
+@cache
+def drawer_store() -> CutoutStore:
+    """The drawer as the renderer's store: one look a class. `FieldError` where a class of the world is
+    missing.
+    """
+    pictures = {}
+    for label in world(WORLD).labels:
+        if label not in drawer_index():
+            raise FieldError(f"the drawer has no {label!r}: write it again with the cutouts command.")
+        with Image.open(DRAWER / drawer_index()[label]["file"]) as picture:
+            pictures[item(label, 0, 0, 1).key] = np.asarray(picture.convert("RGBA"))
+    return CutoutStore(WORLD, pictures)
+
+
+def words(label: str) -> str:
+    """The usual words of a label, without an article."""
+    return world(WORLD).words[label][0]
+
+
+def layers(scene: Scene, library: Library, settings: Sequence[Mapping[str, Any]]) -> list[Layer]:
+    """One layer for each object of a scene, bottom to top, where the renderer puts it."""
+    out = []
+    for number, (thing, extra) in enumerate(zip(scene.items, settings, strict=True)):
+        entry = drawer_index()[thing.label]
+        scale = thing.size / max(entry["width"], entry["height"])
+        out.append(
+            Layer(
+                id=f"layer-{number + 1}",
+                name=words(thing.label),
+                picture=library.add(DRAWER / entry["file"]),
+                prompt=words(thing.label),
+                x=thing.x,
+                y=thing.y,
+                scale_x=scale,
+                scale_y=scale,
+                flip_x=thing.flip,
+                **extra,
+            )
+        )
+    return out
+
+
+def compose(
+    name: str,
+    scene: Scene,
+    *,
+    each: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    background_harmonize: float,
+    **settings: Any,
+) -> Preset:
+    """A collage of a scene's objects, in daylight as the drawer has them, on the scene's empty place."""
+    chosen, library = world(WORLD), Library()
+    per_layer = [each] * len(scene.items) if isinstance(each, Mapping) else each
+    lit = scene.time if scene.place != "space" else None
+    collage = Collage(
+        name=name,
+        background=Background(
+            picture=library.add(Image.fromarray(background(scene))), harmonize=background_harmonize
+        ),
+        prompt=prompt_for(chosen, [i.label for i in scene.items], None, scene.place, lit),
+        seed=1,
+        layers=layers(scene, library, per_layer),
+        **settings,
+    )
+    return Preset(collage, library, scene)
+
+
+def evening() -> Preset:
+    """Harmonizing into evening light: daylight cut-outs on a sunset beach take on its colours and cast
+    shadows.
+    """
+    things = (
+        item("palm-tree", 58, 148, 132),
+        item("automobile", 168, 196, 104),
+        item("dog", 92, 214, 68),
+    )
+    scene = Scene("beach", "sunset", STYLE, things, 12)
+    return compose("Evening light", scene, each={"harmonize": 0.5}, background_harmonize=0.4)
+
+
+def parade() -> Preset:
+    """Three objects where text alone would not put them: an elephant on a bus, and on its back a penguin."""
+    things = (
+        item("bus", 124, 196, 116),
+        item("elephant", 122, 122, 88),
+        item("penguin", 118, 52, 64),
+    )
+    scene = Scene("meadow", "day", STYLE, things, 8)
+    each = {"harmonize": 0.6, "attend_inside": 0.6, "attend_outside": 0.6}
+    return compose("An unlikely parade", scene, each=each, background_harmonize=0.6)
+
+
+def keep() -> Preset:
+    """Freezing one layer: the castle stays pixel for pixel while night falls on what is around it."""
+    things = (
+        item("castle", 82, 128, 118),
+        item("evergreen-tree", 186, 144, 96),
+        item("snowman", 168, 204, 76),
+    )
+    scene = Scene("snow", "night", STYLE, things, 21)
+    each = [{"harmonize": 0.0}, {"harmonize": 0.6}, {"harmonize": 0.6}]
+    return compose("Keep the castle", scene, each=each, background_harmonize=0.5)
+
+
+def spread() -> Preset:
+    """Four pictures that differ: the singer is pushed apart between the images of one batch."""
+    scene = Scene("city", "sunset", STYLE, (item("singer", 128, 150, 150),), 5)
+    each = {"harmonize": 0.85, "attend_inside": 0.4}
+    return compose("Four singers", scene, each=each, background_harmonize=0.85, images=4, spread=1.5)
+
+
+def avoid() -> Preset:
+    """Pulling away from a picture: a bird is wanted, but not this red one by day."""
+    scene = Scene("snow", "day", STYLE, (item("bird", 128, 150, 130),), 3)
+    each = {"harmonize": 0.85, "attend_inside": 0.4}
+    made = compose("Not that bird", scene, each=each, background_harmonize=0.85)
+    reference = made.library.add(Image.fromarray(render(scene, drawer_store()).image))
+    unwanted = Avoid(id="avoid-1", name="that red bird", picture=reference, alpha=1.5, threshold=0.65)
+    return Preset(made.collage.replace(avoids=[unwanted]), made.library, made.truth)
+
+
+PRESETS: Mapping[str, Callable[[], Preset]] = {
+    "evening": evening,
+    "parade": parade,
+    "keep": keep,
+    "spread": spread,
+    "avoid": avoid,
+}
+
+
+def read_truth(name: str) -> Scene:
+    """The true scene of a preset as committed."""
+    return Scene.from_json((HERE / "truth" / f"{name}.json").read_text())
+
+
+def main() -> None:
+    """Command line: write all presets, or those named."""
+    from studio.formats.archive import write
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=[], help="presets to write (all where none is named)")
+    parser.add_argument("--out", type=Path, default=HERE)
+    options = parser.parse_args()
+    (options.out / "truth").mkdir(parents=True, exist_ok=True)
+    for name in options.names or PRESETS:
+        made = PRESETS[name]()
+        write(options.out / f"{name}.collage", made.collage, made.library)
+        (options.out / "truth" / f"{name}.json").write_text(made.truth.to_json() + "\n")
+        print(f"{name}.collage: {made.collage.name}; {made.collage.prompt}")
+
+
+if __name__ == "__main__":
+    main()

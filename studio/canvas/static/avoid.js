@@ -1,0 +1,92 @@
+/* Pictures the result shall not look like: each with its strength, threshold and the place where it acts. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+  const { h } = D;
+
+  function avoidPanel(app) {
+    const { store } = app;
+    const { words } = app.settings;
+    const cards = new Map(); // avoid id -> card
+    const list = h("ul", { class: "dc-avoids", "aria-label": "Pictures to avoid" });
+    const about = h("p", { class: "dc-quiet", text: words.avoid.hint });
+    const add = D.textButton("plus", "Add a picture to avoid", () =>
+      app.pickOne((file, name) => store.addAvoid({ ...app.settings.avoid, picture: file, name }), "reference"), {
+      kind: "dc-wide",
+    });
+    const time = D.slider(words.window, (value) => store.patch({ window: value }, "doc:window"));
+    const matching = D.choice(
+      "Matching",
+      () => [
+        ["source", "as in the paper"],
+        ["released", "as in the released code"],
+      ],
+      (value) => store.patch({ axis: value }),
+      { about: words.axis.hint },
+    );
+    const shared = D.fold("When and how it acts", false, time.element, matching.element);
+
+    function makeCard(id) {
+      const change = (field) => (value) => store.patchAvoid(id, { [field]: value }, `${field}:${id}`);
+      const thumb = h("img", { class: "dc-thumb", alt: "" });
+      const name = h("span", { class: "dc-layer-name" });
+      const eye = D.iconButton("eye", "", () => {
+        const avoid = store.doc.avoids.find((one) => one.id === id);
+        store.patchAvoid(id, { visible: !avoid.visible });
+      }, { kind: "dc-small" });
+      const drop = D.iconButton("trash", "Delete this reference", () => store.removeAvoid(id), { kind: "dc-small" });
+      const alpha = D.slider(words.avoid_alpha, change("alpha"));
+      const threshold = D.slider(words.avoid_threshold, change("threshold"));
+      const where = D.choice(
+        "Where",
+        () => [[null, "Whole picture"], ...store.doc.layers.map((layer) => [layer.id, D.labelOf(layer)])],
+        change("layer"),
+        { about: words.avoid_layer.hint },
+      );
+      const element = h(
+        "li",
+        { class: "dc-card" },
+        h("div", { class: "dc-card-head" }, thumb, name, eye, drop),
+        where.element,
+        alpha.element,
+        threshold.element,
+      );
+      return { element, thumb, name, eye, alpha, threshold, where };
+    }
+
+    function show() {
+      const { avoids, window: share, axis } = store.doc;
+      const known = new Set(avoids.map((avoid) => avoid.id));
+      for (const [id, card] of cards) {
+        if (!known.has(id)) {
+          card.element.remove();
+          cards.delete(id);
+        }
+      }
+      for (const avoid of avoids) {
+        if (!cards.has(avoid.id)) cards.set(avoid.id, makeCard(avoid.id));
+        const card = cards.get(avoid.id);
+        if (card.element.parentNode !== list) list.append(card.element);
+        const url = D.urlOf(avoid.picture);
+        if (card.thumb.getAttribute("src") !== url) card.thumb.src = url;
+        const label = D.labelOf(avoid);
+        card.name.textContent = label;
+        card.eye.replaceChildren(D.icon(avoid.visible ? "eye" : "eye-off"));
+        card.eye.setAttribute("aria-label", `${avoid.visible ? "Switch off" : "Switch on"} ${label}`);
+        card.eye.title = avoid.visible ? "Switch off" : "Switch on";
+        card.element.classList.toggle("dc-hidden-layer", !avoid.visible);
+        card.alpha.show(avoid.alpha);
+        card.threshold.show(avoid.threshold);
+        card.where.show(avoid.layer);
+      }
+      list.hidden = avoids.length === 0;
+      shared.hidden = avoids.length === 0 && store.doc.spread === 0;
+      time.show(share);
+      matching.show(axis);
+    }
+
+    return { element: h("div", { class: "dc-stack" }, about, list, add, shared), show };
+  }
+
+  Object.assign(D, { avoidPanel });
+})();

@@ -1,0 +1,78 @@
+/* What the selected layer is: name, words, strengths, place. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+  const { h } = D;
+
+  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "feather", "opacity"];
+  const PLACES = [
+    ["x", "X", 1],
+    ["y", "Y", 1],
+    ["rotation", "Turn °", 1],
+    ["scale", "Size %", 1],
+  ];
+
+  function inspectorPanel(app) {
+    const { store } = app;
+    const { words, limits } = app.settings;
+    const change = (field) => (value) =>
+      store.patchLayer(store.selected, { [field]: value }, { tag: `${field}:${store.selected}` });
+
+    const name = D.text("Name", change("name"), { limit: limits.name });
+    const prompt = D.text("Words", change("prompt"), {
+      limit: limits.words,
+      placeholder: "what this cut-out is",
+      about: words.prompt.hint,
+    });
+    const mute = h("p", {
+      class: "dc-quiet",
+      text: "Without words the layer is pixels only: Insist and Stay inside have nothing to act on.",
+    });
+    const sliders = Object.fromEntries(STRENGTHS.map((word) => [word, D.slider(words[word], change(word))]));
+
+    const setPlace = (field) => (value) => {
+      const layer = store.current;
+      if (!layer) return;
+      if (field !== "scale") return store.patchLayer(layer.id, { [field]: value });
+      const ratio = layer.scale_y / layer.scale_x;
+      store.patchLayer(layer.id, { scale_x: value / 100, scale_y: (value / 100) * ratio });
+    };
+    const places = Object.fromEntries(
+      PLACES.map(([field, label, step]) => {
+        const [min, max] = field === "scale" ? limits.scale.map((one) => one * 100) : limits[field];
+        return [field, D.number(label, setPlace(field), { min, max, step: step / 100 })];
+      }),
+    );
+
+    const filled = h(
+      "div",
+      { class: "dc-stack" },
+      h("div", { class: "dc-pair" }, name.element, prompt.element),
+      mute,
+      ...STRENGTHS.map((word) => sliders[word].element),
+      D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
+    );
+    const empty = h("p", { class: "dc-quiet dc-empty", text: "Select a layer to set its words and how far it may change." });
+    const element = h("section", { class: "dc-inspector", "aria-label": "Selected layer" }, filled, empty);
+
+    function show() {
+      const layer = store.current;
+      filled.hidden = !layer;
+      empty.hidden = Boolean(layer) || store.doc.layers.length === 0;
+      if (!layer) return;
+      name.show(layer.name);
+      prompt.show(layer.prompt);
+      mute.hidden = layer.prompt.trim() !== "";
+      for (const word of STRENGTHS) sliders[word].show(layer[word]);
+      const tidy = (value) => Math.round(value * 100) / 100;
+      places.x.show(tidy(layer.x));
+      places.y.show(tidy(layer.y));
+      places.rotation.show(tidy(layer.rotation));
+      places.scale.show(tidy(layer.scale_x * 100));
+    }
+
+    return { element, show };
+  }
+
+  Object.assign(D, { inspectorPanel });
+})();

@@ -1,0 +1,142 @@
+/* What the whole picture is: negative prompt, background, canvas, sampler, seed, spread. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+  const { h } = D;
+
+  function scenePanel(app) {
+    const { store, settings } = app;
+    const { words, limits, models } = settings;
+    const patch = (field) => (value) => store.patch({ [field]: value }, `doc:${field}`);
+    const model = () => models.find((one) => one.name === store.doc.model) ?? models[0];
+
+    const negative = D.text("Negative prompt", patch("negative_prompt"), {
+      rows: 2,
+      limit: limits.prompt,
+      about: words.negative_prompt.hint,
+    });
+
+    const seed = D.number("Seed", patch("seed"), {
+      min: words.seed.min,
+      max: words.seed.max,
+      optional: true,
+      about: words.seed.hint,
+    });
+    const random = h("input", {
+      type: "checkbox",
+      id: D.freshId("random"),
+      onchange: () => store.patch({ seed: random.checked ? null : (app.results.lastSeed ?? 0) }),
+    });
+    const randomLabel = h("label", { class: "dc-check", for: random.id }, random, h("span", { text: "Random each time" }));
+    const count = (field, optional) =>
+      D.number(words[field].label, patch(field), {
+        min: words[field].min,
+        max: words[field].max,
+        step: words[field].step,
+        about: words[field].hint,
+        optional,
+      });
+    const images = count("images", false);
+    const steps = count("steps", true);
+    const guidance = count("guidance", true);
+    const scheduler = D.choice(
+      "Scheduler",
+      () => [[null, `Default (${model().scheduler})`], ...model().schedulers.map((one) => [one, one])],
+      patch("scheduler"),
+      { about: words.scheduler.hint },
+    );
+    const modelChoice = D.choice(
+      "Model",
+      (value) => {
+        const here = models.map((one) => [one.name, one.name]);
+        return here.some(([one]) => one === value) ? here : [...here, [value, `${value} (not on this machine)`]];
+      },
+      patch("model"),
+    );
+
+    const colour = h("input", {
+      type: "color",
+      class: "dc-colour",
+      id: D.freshId("colour"),
+      oninput: () => store.patchBackground({ colour: colour.value }, "colour"),
+    });
+    const backdrop = D.textButton("image", "Picture", () =>
+      app.pickOne((file) => store.patchBackground({ picture: file }), "background"),
+    );
+    const noBackdrop = D.iconButton("close", "Take the background picture away", () =>
+      store.patchBackground({ picture: null }),
+    );
+    const under = D.slider(words.background_harmonize, (value) =>
+      store.patchBackground({ harmonize: value }, "under"),
+    );
+
+    const side = (field, label) =>
+      D.number(label, (value) => store.patch({ canvas: { ...store.doc.canvas, [field]: Math.round(value / 8) * 8 } }), {
+        min: limits.canvas[0],
+        max: limits.canvas[1],
+        step: 8,
+      });
+    const width = side("width", "Width");
+    const height = side("height", "Height");
+
+    const spread = D.slider(words.spread, (value) => store.patch({ spread: value ?? 0 }, "doc:spread"));
+    const spreadThreshold = D.slider(words.spread_threshold, patch("spread_threshold"));
+
+    const element = h(
+      "div",
+      { class: "dc-stack" },
+      D.fold(
+        "Background",
+        true,
+        h(
+          "div",
+          { class: "dc-row" },
+          h("label", { class: "dc-swatch", for: colour.id }, colour, h("span", { text: "Colour" })),
+          backdrop,
+          noBackdrop,
+        ),
+        under.element,
+      ),
+      D.fold(
+        "Picture",
+        true,
+        h("div", { class: "dc-pair" }, width.element, height.element),
+        h("div", { class: "dc-pair" }, images.element, seed.element),
+        randomLabel,
+        negative.element,
+      ),
+      D.fold("Spread", true, spread.element, spreadThreshold.element),
+      D.fold(
+        "Sampler",
+        false,
+        models.length > 1 ? modelChoice.element : null,
+        h("div", { class: "dc-pair" }, steps.element, guidance.element),
+        scheduler.element,
+      ),
+    );
+
+    function show() {
+      const { doc } = store;
+      negative.show(doc.negative_prompt);
+      seed.show(doc.seed, "random");
+      random.checked = doc.seed === null;
+      images.show(doc.images);
+      steps.show(doc.steps, model().steps);
+      guidance.show(doc.guidance, model().guidance);
+      scheduler.show(doc.scheduler);
+      modelChoice.show(doc.model);
+      if (colour.value !== doc.background.colour) colour.value = doc.background.colour;
+      noBackdrop.hidden = !doc.background.picture;
+      under.show(doc.background.harmonize);
+      width.show(doc.canvas.width);
+      height.show(doc.canvas.height);
+      spread.show(doc.spread);
+      spreadThreshold.show(doc.spread_threshold);
+      spreadThreshold.element.hidden = doc.spread === 0;
+    }
+
+    return { element, show };
+  }
+
+  Object.assign(D, { scenePanel });
+})();

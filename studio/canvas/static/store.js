@@ -1,0 +1,245 @@
+/* The document on the page, its selection and its history. Pure: no DOM, no Konva, no Gradio.
+ *
+ * A document is the JSON of studio/document.py in which pictures are uploaded files instead of digests and a
+ * layer also knows its picture's natural size. Documents are never changed in place: each command makes a new one
+ * that shares the untouched parts, so the history keeps whole documents cheaply. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+
+  const HISTORY = 200;
+  const COALESCE = 800; // milliseconds within which equal tags become one step of the history
+
+  /** A command that cannot be done; its message is one sentence for the user. */
+  class Refused extends Error {}
+
+  const round = (value, digits) => Number(Number(value).toFixed(digits));
+  const PRECISION = { x: 2, y: 2, rotation: 2, scale_x: 5, scale_y: 5 };
+
+  function newId() {
+    const bytes = globalThis.crypto.getRandomValues(new Uint8Array(4));
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  class Store {
+    /** `limits`: {layers, avoids}. `now` gives milliseconds. */
+    constructor(doc, limits, now = () => Date.now()) {
+      this.doc = doc;
+      this.limits = limits;
+      this.selected = null;
+      this.now = now;
+      this.past = [];
+      this.future = [];
+      this.last = { tag: null, at: -Infinity };
+      this.listeners = new Set();
+    }
+
+    subscribe(listener) {
+      this.listeners.add(listener);
+      return () => this.listeners.delete(listener);
+    }
+
+    #tell(what) {
+      for (const listener of this.listeners) listener(what);
+    }
+
+    /** Puts `doc` in place as one step of the history; steps with the same tag in quick succession are one. */
+    #commit(doc, { tag = null, selected = this.selected, say = "" } = {}) {
+      const at = this.now();
+      const joins = tag !== null && tag === this.last.tag && at - this.last.at < COALESCE;
+      if (!joins) {
+        this.past.push({ doc: this.doc, selected: this.selected });
+        if (this.past.length > HISTORY) this.past.shift();
+      }
+      this.future = [];
+      this.last = { tag, at };
+      this.doc = { ...doc, rev: (this.doc.rev ?? 0) + 1 };
+      this.selected = this.#known(selected);
+      this.#tell({ doc: true, say });
+    }
+
+    #known(id) {
+      return this.doc.layers.some((layer) => layer.id === id) ? id : null;
+    }
+
+    get canUndo() {
+      return this.past.length > 0;
+    }
+
+    get canRedo() {
+      return this.future.length > 0;
+    }
+
+    undo() {
+      return this.#travel(this.past, this.future, "Undone.");
+    }
+
+    redo() {
+      return this.#travel(this.future, this.past, "Done again.");
+    }
+
+    #travel(from, to, say) {
+      const step = from.pop();
+      if (!step) return false;
+      to.push({ doc: this.doc, selected: this.selected });
+      this.doc = { ...step.doc, rev: (this.doc.rev ?? 0) + 1 };
+      this.selected = this.#known(step.selected);
+      this.last = { tag: null, at: -Infinity };
+      this.#tell({ doc: true, say });
+      return true;
+    }
+
+    /** Another document takes the place of this one; can be undone, except for the first. */
+    replace(doc, { first = false } = {}) {
+      if (first) {
+        this.doc = doc;
+        this.selected = null;
+        this.#tell({ doc: true, say: "" });
+      } else {
+        this.#commit(doc, { selected: null, say: `Opened ${doc.name || "a collage"}.` });
+      }
+    }
+
+    select(id) {
+      const known = this.#known(id);
+      if (known === this.selected) return;
+      this.selected = known;
+      const layer = this.layer(known);
+      this.#tell({ doc: false, say: layer ? `Selected ${labelOf(layer)}.` : "" });
+    }
+
+    layer(id) {
+      return this.doc.layers.find((layer) => layer.id === id) ?? null;
+    }
+
+    get current() {
+      return this.layer(this.selected);
+    }
+
+    /** Changes fields of the document itself (prompt, seed, …). */
+    patch(change, tag = null) {
+      if (same(this.doc, change)) return;
+      this.#commit({ ...this.doc, ...change }, { tag });
+    }
+
+    patchBackground(change, tag = null) {
+      if (same(this.doc.background, change)) return;
+      this.#commit({ ...this.doc, background: { ...this.doc.background, ...change } }, { tag });
+    }
+
+    patchLayer(id, change, { tag = null, say = "" } = {}) {
+      const layer = this.layer(id);
+      if (!layer) return;
+      const tidy = {};
+      for (const [key, value] of Object.entries(change)) {
+        tidy[key] = key in PRECISION ? round(value, PRECISION[key]) : value;
+      }
+      if (same(layer, tidy)) return;
+      const layers = this.doc.layers.map((one) => (one.id === id ? { ...one, ...tidy } : one));
+      this.#commit({ ...this.doc, layers }, { tag, say });
+    }
+
+    /** Adds layers on top, in order; ids and free names are given here. The last one is selected. */
+    addLayers(layers) {
+      if (!layers.length) return;
+      if (this.doc.layers.length + layers.length > this.limits.layers) {
+        throw new Refused(`A collage has at most ${this.limits.layers} layers; delete some first.`);
+      }
+      const all = [...this.doc.layers];
+      for (const layer of layers) {
+        all.push({ ...layer, id: newId(), name: freeName(layer.name, all) });
+      }
+      const top = all[all.length - 1];
+      const say = layers.length === 1 ? `Added ${labelOf(top)}.` : `Added ${layers.length} layers.`;
+      this.#commit({ ...this.doc, layers: all }, { selected: top.id, say });
+    }
+
+    duplicate(id, offset = 16) {
+      const at = this.doc.layers.findIndex((layer) => layer.id === id);
+      if (at < 0) return;
+      if (this.doc.layers.length >= this.limits.layers) {
+        throw new Refused(`A collage has at most ${this.limits.layers} layers; delete some first.`);
+      }
+      const layer = this.doc.layers[at];
+      const copy = {
+        ...layer,
+        id: newId(),
+        name: freeName(layer.name, this.doc.layers),
+        x: round(layer.x + offset, 2),
+        y: round(layer.y + offset, 2),
+        locked: false,
+      };
+      const layers = [...this.doc.layers.slice(0, at + 1), copy, ...this.doc.layers.slice(at + 1)];
+      this.#commit({ ...this.doc, layers }, { selected: copy.id, say: `Duplicated ${labelOf(layer)}.` });
+    }
+
+    /** Deletes a layer; references confined to it act on the whole picture from then on. */
+    remove(id) {
+      const layer = this.layer(id);
+      if (!layer) return;
+      const layers = this.doc.layers.filter((one) => one.id !== id);
+      const avoids = this.doc.avoids.map((avoid) => (avoid.layer === id ? { ...avoid, layer: null } : avoid));
+      this.#commit({ ...this.doc, layers, avoids }, { selected: null, say: `Deleted ${labelOf(layer)}.` });
+    }
+
+    /** Puts a layer at place `to` of the list, 0 at the bottom. */
+    reorder(id, to) {
+      const at = this.doc.layers.findIndex((layer) => layer.id === id);
+      const goal = Math.max(0, Math.min(this.doc.layers.length - 1, to));
+      if (at < 0 || at === goal) return;
+      const layers = [...this.doc.layers];
+      const [layer] = layers.splice(at, 1);
+      layers.splice(goal, 0, layer);
+      const say = `Moved ${labelOf(layer)} ${goal > at ? "up" : "down"}.`;
+      this.#commit({ ...this.doc, layers }, { say });
+    }
+
+    /** One step towards the top (+1) or the bottom (-1). */
+    shift(id, by) {
+      this.reorder(id, this.doc.layers.findIndex((layer) => layer.id === id) + by);
+    }
+
+    addAvoid(avoid) {
+      if (this.doc.avoids.length >= this.limits.avoids) {
+        throw new Refused(`A collage has at most ${this.limits.avoids} references to avoid; delete one first.`);
+      }
+      const named = { ...avoid, id: newId(), name: freeName(avoid.name, this.doc.avoids) };
+      this.#commit({ ...this.doc, avoids: [...this.doc.avoids, named] }, { say: `Avoiding ${labelOf(named)}.` });
+    }
+
+    patchAvoid(id, change, tag = null) {
+      const avoid = this.doc.avoids.find((one) => one.id === id);
+      if (!avoid || same(avoid, change)) return;
+      const avoids = this.doc.avoids.map((one) => (one.id === id ? { ...one, ...change } : one));
+      this.#commit({ ...this.doc, avoids }, { tag });
+    }
+
+    removeAvoid(id) {
+      const avoid = this.doc.avoids.find((one) => one.id === id);
+      if (!avoid) return;
+      const avoids = this.doc.avoids.filter((one) => one.id !== id);
+      this.#commit({ ...this.doc, avoids }, { say: `No longer avoiding ${labelOf(avoid)}.` });
+    }
+  }
+
+  function same(target, change) {
+    return Object.entries(change).every(([key, value]) => Object.is(target[key], value));
+  }
+
+  /** What to call a layer or a reference: its name, else its words, else its id. */
+  function labelOf(part) {
+    return part.name || part.prompt || part.id;
+  }
+
+  /** `name`, or `name 2`, `name 3`, … when others have it. */
+  function freeName(name, others) {
+    const taken = new Set(others.map((other) => other.name));
+    if (!name || !taken.has(name)) return name;
+    const stem = name.replace(/ \d+$/, "");
+    for (let number = 2; ; number += 1) {
+      if (!taken.has(`${stem} ${number}`)) return `${stem} ${number}`;
+    }
+  }
+
+  Object.assign(D, { Store, Refused, labelOf, freeName, newId });
+})();

@@ -1,0 +1,54 @@
+"""The command line: ``decollage render``, ``info`` and ``serve``; no model is loaded to import it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from pipelines.errors import DecollageError, DocumentError
+from studio.cli.info import info
+from studio.cli.render import render
+from studio.cli.serve import serve
+
+__all__ = ["main"]
+
+OK, ENGINE_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="decollage",
+    help="Build pictures from cut-outs, and pull them away from others.",
+    epilog="Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input or usage; "
+    "130 interrupted. An error is one line on stderr.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(render)
+app.command()(info)
+app.command()(serve)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments), prog_name="decollage", standalone_mode=False
+        )
+    except DecollageError as error:
+        return _fail(str(error), BAD_INPUT if isinstance(error, DocumentError) else ENGINE_FAILED)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted.", INTERRUPTED)
+    except Exception as error:
+        # The parser's own errors: typer brings them along from click, under names that differ by version.
+        sentence = getattr(error, "format_message", None)
+        if sentence is None:
+            raise
+        return _fail(sentence(), BAD_INPUT)
+    return code if isinstance(code, int) else OK
+
+
+def _fail(sentence: str, code: int) -> int:
+    print("decollage: " + " ".join(sentence.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,31 @@
+"""What a FILE on the command line may be: a path, or the name of a preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import presets
+from pipelines.errors import ArchiveError
+from studio.document import Collage
+from studio.formats import open_any
+from studio.pictures import Library
+
+
+def find(file: str) -> Path:
+    """The path that ``file`` means: what is there, else the preset NAME, NAME.collage or presets/NAME.
+
+    Raises `ArchiveError` when it is neither.
+    """
+    path = Path(file)
+    if path.exists():
+        return path
+    name = path.stem if path.suffix == ".collage" else path.name
+    if path.parent.name in ("", "presets") and name in presets.names():
+        return presets.path(name)
+    known = ", ".join(presets.names()) or "none"
+    raise ArchiveError(f"{file!r} is neither a file nor a preset; the presets are: {known}.")
+
+
+def load(file: str) -> tuple[Collage, Library]:
+    """Open what ``file`` means; errors as in `studio.formats.open_any`."""
+    return open_any(find(file))

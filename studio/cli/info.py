@@ -1,0 +1,104 @@
+"""``decollage info``: what is in a collage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from studio.cli.files import find, load
+from studio.document import Avoid, Collage, Layer
+from studio.formats import png
+from studio.phrases import place_phrases
+from studio.to_request import DEFAULTS
+
+
+def info(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help=".collage, folder, rendered PNG, or preset name.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the document as JSON.")] = False,
+) -> None:
+    """Print what a collage holds; a star marks a value that is left to the default.
+
+    Exit codes: 0 done; 2 the file cannot be opened as a collage.
+    """
+    collage, _ = load(file)
+    if as_json:
+        print(collage.to_json(), end="")
+        return
+    path = find(file)
+    print(path.name + (f": {collage.name}" if collage.name else ""))
+    report = png.read_report(path.read_bytes()) if path.is_file() and path.suffix == ".png" else {}
+    for word, value in (*_facts(collage), *_made(report)):
+        print(f"  {word:<12} {value}")
+    for number, layer in enumerate(collage.layers, start=1):
+        print(f"  {f'layer {number}':<12} {_layer(layer)}")
+    for avoid in collage.avoids:
+        print(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+
+
+def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
+    def or_model(value: object) -> str:
+        return "the model's *" if value is None else f"{value}"
+
+    phrases = [layer.prompt for layer in collage.layers if layer.visible]
+    under = collage.background
+    picture = " under a picture" if under.picture else ""
+    yield "canvas", f"{collage.canvas.width} x {collage.canvas.height}"
+    yield (
+        "background",
+        f"{under.colour}{picture}, harmonize {_value(under.harmonize, 'background_harmonize')}",
+    )
+    yield "prompt", place_phrases(collage.prompt, phrases)[0]
+    if collage.negative_prompt:
+        yield "negative", collage.negative_prompt
+    yield "model", collage.model
+    yield (
+        "sampler",
+        ", ".join(
+            (
+                f"scheduler {or_model(collage.scheduler)}",
+                f"steps {or_model(collage.steps)}",
+                f"guidance {or_model(collage.guidance)}",
+            )
+        ),
+    )
+    yield "seed", "random" if collage.seed is None else str(collage.seed)
+    yield "images", str(collage.images)
+    if collage.spread:
+        yield "spread", f"{collage.spread:g}"
+
+
+def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
+    seconds = report.get("seconds")
+    if isinstance(seconds, int | float):
+        yield "rendered in", f"{seconds:.1f} s"
+
+
+def _layer(layer: Layer) -> str:
+    words = [
+        repr(layer.label),
+        f"at {layer.x:g}, {layer.y:g}",
+        f"scale {layer.scale_x:g} x {layer.scale_y:g}",
+        *(
+            f"{word} {_value(getattr(layer, word), word)}"
+            for word in ("harmonize", "attend_inside", "attend_outside")
+        ),
+        *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
+        *(["look"] if layer.look else []),
+        *([] if layer.prompt else ["no words"]),
+        *([] if layer.visible else ["hidden"]),
+    ]
+    return ", ".join(words)
+
+
+def _avoid(avoid: Avoid, collage: Collage) -> str:
+    where = "the whole picture" if avoid.layer is None else f"layer {collage.layer(avoid.layer).label!r}"
+    hidden = "" if avoid.visible else ", hidden"
+    return f"{avoid.label!r} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha')}{hidden}"
+
+
+def _value(value: float | None, word: str) -> str:
+    return f"{DEFAULTS[word]:g}*" if value is None else f"{value:g}"

@@ -1,0 +1,158 @@
+"""``decollage render``: collages in, PNGs with the collage inside out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from pipelines.errors import ArchiveError
+from pipelines.events import Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
+from pipelines.pictures import PictureStore, Pixels
+from studio.cli.files import find, load
+from studio.cli.settings import apply_settings
+from studio.document import Collage
+from studio.formats import png
+from studio.pictures import Library
+from studio.to_request import Prepared, to_request
+
+
+def render(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Collages: .collage, folder, rendered PNG, or preset name."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")],
+    seed: Annotated[int | None, typer.Option(help="Seed of the first image; image k uses seed + k.")] = None,
+    images: Annotated[int | None, typer.Option(help="Number of images, 1 to 16.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model id.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Render collages into DIR as NAME-SEED.png, never over an existing file.
+
+    Every picture carries the collage that makes it again. All files are read and checked before the first
+    is rendered. One line a picture goes to stdout: path, seed, size, steps, seconds; progress and warnings
+    to stderr.
+
+    Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
+    pictures are kept).
+    """
+    given = {"seed": seed, "images": images, "model": model, "steps": steps}
+    changes = {field: value for field, value in given.items() if value is not None}
+    jobs = []
+    for file in files:
+        collage, library = load(file)
+        collage = apply_settings(collage.replace(**changes), settings or ())
+        store = PictureStore()
+        jobs.append((find(file).resolve().stem, collage, library, store, to_request(collage, library, store)))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArchiveError(
+            f"the folder {str(out)!r} cannot be made ({error.strerror}); choose another."
+        ) from None
+
+    from pipelines.engine import default_engine  # only here: this is what takes seconds to load
+
+    engine = default_engine()
+    for name, collage, library, store, prepared in jobs:
+        for warning in prepared.warnings:
+            _warn(warning)
+        run = _Run(name, collage, library, prepared, out)
+        with contextlib.closing(engine.render(prepared.request, store)) as events:
+            run.follow(events)
+
+
+class _Run:
+    """One collage on its way; writes what was finished even when the run is cut short."""
+
+    def __init__(self, name: str, collage: Collage, library: Library, prepared: Prepared, out: Path) -> None:
+        self.name, self.collage, self.library, self.out = name, collage, library, out
+        self.request = prepared.request
+        self.report: dict[str, object] = {}
+        self.pictures: list[Pixels] = []
+
+    def follow(self, events: Iterator[Event]) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[at]}"),
+            TimeElapsedColumn(),
+        )
+        try:
+            with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+                task = bar.add_task(self.name, total=None, at="starting")
+                for event in events:
+                    self._take(event, bar, task)
+        finally:
+            self._write()
+
+    def _take(self, event: Event, bar: Bar, task: TaskID) -> None:
+        match event:
+            case Started(steps=steps, images=images):
+                rounds = 1 if png.is_joint(self.request) else images
+                bar.update(task, total=steps * rounds, at=f"0/{images} images")
+            case Progress(step=step, steps=steps, image=image):
+                bar.update(task, completed=image * steps + step)
+            case ImageDone(picture=picture):
+                self.pictures.append(picture)
+                bar.update(task, at=f"{len(self.pictures)}/{self.request.images} images")
+            case Warned():
+                _warn(event)
+            case Finished(result=result):
+                self.report = result.report
+
+    def _write(self) -> None:
+        result = RenderResult(self.request, tuple(self.pictures), self.report)
+        seconds = self.report.get("seconds")
+        for image in range(len(self.pictures)):
+            seed = self.request.seed + image
+            path = write_new(
+                self.out, f"{self.name}-{seed}", png.embed_result(result, image, self.collage, self.library)
+            )
+            line = (
+                f"{path}\tseed {seed}\t{self.request.width}x{self.request.height}\t{self.request.steps} steps"
+            )
+            print(line + (f"\t{seconds:.1f} s" if isinstance(seconds, int | float) else ""))
+
+
+def write_new(folder: Path, stem: str, data: bytes) -> Path:
+    """Write ``stem``.png, or the first free of ``stem``-2.png, ``stem``-3.png …; returns the path.
+
+    Raises `ArchiveError` when the folder cannot be written to.
+    """
+    number = 1
+    while True:
+        path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise ArchiveError(
+                f"{str(path)!r} cannot be written ({error.strerror}); choose another folder."
+            ) from None
+
+
+def _warn(warning: Warned) -> None:
+    print(f"decollage: warning: {warning.message}", file=sys.stderr)

@@ -1,0 +1,24 @@
+"""``decollage serve``: the studio in the browser."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    share: Annotated[bool, typer.Option(help="Make a public link through Gradio's relay.")] = False,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Open the studio in the browser, until interrupted.
+
+    Exit codes: 0 closed; 1 the page cannot start (the port is taken); 130 interrupted.
+    """
+    from studio.ui import launch  # only here: Gradio takes seconds to load
+
+    launch(host=host, port=port, share=share, browser=browser)

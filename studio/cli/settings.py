@@ -1,0 +1,72 @@
+"""``--set KEY=VALUE``: changing one field of a collage from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipelines.errors import FieldError
+from studio.document import Avoid, Collage, Layer
+from studio.field_errors import field_schema
+
+
+def apply_settings(collage: Collage, settings: Iterable[str]) -> Collage:
+    """The collage with all settings applied, in order.
+
+    A setting is ``FIELD=VALUE``, ``canvas.FIELD=VALUE``, ``background.FIELD=VALUE``,
+    ``layers.NAME.FIELD=VALUE`` or ``avoids.NAME.FIELD=VALUE``; NAME is a name or an id, and ``null`` brings
+    the default back. Raises `FieldError`.
+    """
+    for setting in settings:
+        try:
+            collage = _apply(collage, setting)
+        except FieldError as error:
+            raise FieldError(f"--set {setting}: {error}") from None
+    return collage
+
+
+def _apply(collage: Collage, setting: str) -> Collage:
+    key, equals, text = setting.partition("=")
+    group, dot, rest = key.strip().partition(".")
+    if not equals or not group:
+        raise FieldError("it is not of the form FIELD=VALUE; write for example steps=20.")
+    if not dot:
+        return collage.replace(**{group: _value(Collage, group, text)})
+    if group in ("canvas", "background"):
+        part = getattr(collage, group)
+        return collage.replace(**{group: part.replace(**{rest: _value(type(part), rest, text)})})
+    if group in ("layers", "avoids"):
+        name, _, field = rest.rpartition(".")
+        parts: tuple[Layer | Avoid, ...] = getattr(collage, group)
+        chosen = _named(parts, name, group)
+        changed = chosen.replace(**{field: _value(type(chosen), field, text)})
+        return collage.replace(**{group: [changed if part is chosen else part for part in parts]})
+    raise FieldError(
+        f"there is no {group!r} to set; use canvas, background, layers, avoids or a field's name."
+    )
+
+
+def _named(parts: tuple[Layer | Avoid, ...], name: str, group: str) -> Layer | Avoid:
+    found = [part for part in parts if part.id == name] or [part for part in parts if part.label == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(part.id for part in found)
+        raise FieldError(f"{len(found)} {group} are called {name!r}; use one of their ids: {ids}.")
+    names = ", ".join(repr(part.label) for part in parts) or "none"
+    raise FieldError(f"no {group[:-1]} is called {name!r}; there are: {names}.")
+
+
+def _value(model: type[BaseModel], field: str, text: str) -> Any:
+    """JSON, except for fields that hold text: those take it as it stands."""
+    if text == "null":
+        return None
+    if field_schema(model, (field,)).get("type") == "string":
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,234 @@
+"""From a collage to a request: every default is filled in here and nowhere else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from pipelines.errors import PhraseError
+from pipelines.events import Warned
+from pipelines.models import card
+from pipelines.pictures import PictureStore
+from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest
+from studio.compositing import Composition, compose, place_reference
+from studio.document import Avoid, Background, Collage, Layer
+from studio.field_errors import bounds
+from studio.phrases import place_phrases
+from studio.pictures import Library
+
+DEFAULTS: Mapping[str, float] = MappingProxyType(
+    {
+        # Mean noise of the objects in the four published scenes of Collage Diffusion is 0.46 (0.1 to 0.8).
+        "harmonize": 0.5,
+        # Noise of a new layer in its interface is 0.8; its scenes give the backgrounds 0.8 and 0.9.
+        "background_harmonize": 0.8,
+        # Mean positive cross-attention of those objects is 0.60 (0.3 to 0.88); its new layers start at 0.
+        "attend_inside": 0.6,
+        # Mean negative cross-attention of those objects is 0.52 (0.2 to 0.85); ours, a little more, because
+        # words that act outside their layer are what users of regional prompts complain of most.
+        "attend_outside": 0.6,
+        # ControlNet starts at 0 in its interface.
+        "keep_shape": 0.0,
+        # NegToMe between images is asked for, never a surprise.
+        "vary": 0.0,
+        # The released code blurs the strength map with radius 10 at 512 pixels; half of it for our 256.
+        "feather": 5.0,
+        # Both released dataclasses of NegToMe say 0.9 (its demonstration page says 1.5 and 1.9).
+        "avoid_alpha": 0.9,
+        # The dataclass beside the released reference-picture code (FLUX) says 0.65.
+        "avoid_threshold": 0.65,
+        # The dataclass for UNets (SDXL) says 0.7.
+        "spread_threshold": 0.7,
+        # SDXL acts on t from 1000 to 800, its evaluation scripts to 600; ours, between, as a share of the
+        # steps that are run.
+        "window": 0.25,
+    }
+)
+
+RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        **{
+            word: bounds(Layer, word)
+            for word in (
+                "harmonize",
+                "attend_inside",
+                "attend_outside",
+                "keep_shape",
+                "vary",
+                "feather",
+                "opacity",
+                "rotation",
+                "scale_x",
+                "scale_y",
+                "x",
+                "y",
+            )
+        },
+        **{
+            word: bounds(Collage, word)
+            for word in ("seed", "steps", "guidance", "images", "spread", "spread_threshold", "window")
+        },
+        "background_harmonize": bounds(Background, "harmonize"),
+        "avoid_alpha": bounds(Avoid, "alpha"),
+        "avoid_threshold": bounds(Avoid, "threshold"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request, what was left out or will hardly show, the full prompt, and the pixels it was made from.
+
+    ``layers`` are the places in ``Collage.layers`` of the request's layers.
+    """
+
+    request: RenderRequest
+    warnings: tuple[Warned, ...]
+    prompt: str
+    composition: Composition
+    layers: tuple[int, ...]
+
+
+def to_request(
+    collage: Collage, library: Library, store: PictureStore, *, seed: int | None = None
+) -> Prepared:
+    """What decides the picture of this collage; its pixels go into ``store``.
+
+    ``seed`` overrides the collage's; where both are None one is drawn from 0 to 2**32 - 1. Without a
+    visible layer and without a background picture the run is plain text-to-image. Raises `PictureError`
+    when a picture is missing, `PhraseError` when the layers' words make the prompt too long, `ModelError`
+    when the model is unknown.
+    """
+    model = card(collage.model)
+    composition = compose(collage, library)
+    warnings: list[Warned] = []
+    kept = _worth_rendering(composition, model.factor, warnings)
+    layers = [collage.layers[composition.indices[at]] for at in kept]
+    prompt, spans = place_phrases(collage.prompt, [layer.prompt for layer in layers])
+    if len(prompt) > MAX_PROMPT:
+        raise PhraseError(
+            f"the prompt with all layers' words is {len(prompt)} characters long; shorten it to {MAX_PROMPT}."
+        )
+
+    layer_requests = tuple(
+        LayerRequest(
+            name=layer.label,
+            mask=store.put(_mask(composition, at)),
+            span=span,
+            harmonize=_or_default(layer.harmonize, "harmonize"),
+            feather=_or_default(layer.feather, "feather"),
+            attend_inside=_or_default(layer.attend_inside, "attend_inside"),
+            attend_outside=_or_default(layer.attend_outside, "attend_outside"),
+            keep_shape=_or_default(layer.keep_shape, "keep_shape"),
+            look=layer.look,
+            vary=_or_default(layer.vary, "vary"),
+        )
+        for at, layer, span in zip(kept, layers, spans, strict=True)
+    )
+    has_pixels = bool(layers) or collage.background.picture is not None
+    has_frozen = has_pixels and bool(composition.frozen[..., 3].any())
+    places = {layer.id: number for number, layer in enumerate(layers)}
+    request = RenderRequest(
+        model=collage.model,
+        width=collage.canvas.width,
+        height=collage.canvas.height,
+        prompt=prompt,
+        negative_prompt=collage.negative_prompt,
+        collage=store.put(composition.flat) if has_pixels else None,
+        frozen=store.put(composition.frozen) if has_frozen else None,
+        background_harmonize=_or_default(collage.background.harmonize, "background_harmonize")
+        if has_pixels
+        else 1.0,
+        layers=layer_requests,
+        avoids=tuple(_avoids(collage, library, store, places, warnings)),
+        spread=collage.spread,
+        spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
+        window=_or_default(collage.window, "window"),
+        axis=collage.axis,
+        scheduler=collage.scheduler or model.scheduler,
+        steps=model.steps if collage.steps is None else collage.steps,
+        guidance=model.guidance if collage.guidance is None else collage.guidance,
+        seed=_seed(collage, seed),
+        images=collage.images,
+    )
+    indices = tuple(composition.indices[at] for at in kept)
+    return Prepared(request, tuple(warnings), prompt, composition, indices)
+
+
+def _or_default(value: float | None, word: str) -> float:
+    return DEFAULTS[word] if value is None else value
+
+
+def _seed(collage: Collage, given: int | None) -> int:
+    if given is not None:
+        return given
+    return secrets.randbelow(2**32) if collage.seed is None else collage.seed
+
+
+def _mask(composition: Composition, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.rint(np.clip(composition.visible[at], 0, 1) * 255).astype(np.uint8)
+
+
+def _worth_rendering(composition: Composition, factor: int, warnings: list[Warned]) -> list[int]:
+    """Places in ``composition.visible`` of layers that show; warns of the others and of hardly visible."""
+    kept = []
+    for at, name in enumerate(composition.names):
+        area = float(_mask(composition, at).sum()) / 255
+        if area == 0:
+            why = (
+                "is covered by the layers above it"
+                if composition.placed[at] >= 0.5
+                else "shows nothing on the canvas"
+            )
+            warnings.append(Warned(f"layer {name!r} {why} and is left out; move or hide it.", name))
+            continue
+        if area < factor**2:
+            warnings.append(
+                Warned(
+                    f"layer {name!r} shows only {area:.3g} pixels, less than one of the model's cells "
+                    f"({factor} x {factor} pixels), and will hardly count; make it larger.",
+                    name,
+                )
+            )
+        kept.append(at)
+    return kept
+
+
+def _avoids(
+    collage: Collage, library: Library, store: PictureStore, places: Mapping[str, int], warnings: list[Warned]
+) -> list[AvoidRequest]:
+    requests = []
+    for avoid in collage.avoids:
+        alpha = _or_default(avoid.alpha, "avoid_alpha")
+        if not avoid.visible or alpha == 0:
+            continue
+        if avoid.layer is not None and avoid.layer not in places:
+            name = collage.layer(avoid.layer).label
+            warnings.append(
+                Warned(
+                    f"avoid {avoid.label!r} is left out because its layer {name!r} is not rendered; show it.",
+                    name,
+                )
+            )
+            continue
+        picture, mask = place_reference(avoid, library, collage.canvas)
+        if mask is not None and not mask.any():
+            warnings.append(
+                Warned(f"avoid {avoid.label!r} is left out because its mask leaves nothing; change it.")
+            )
+            continue
+        requests.append(
+            AvoidRequest(
+                name=avoid.label,
+                picture=store.put(picture),
+                mask=None if mask is None else store.put(mask),
+                alpha=alpha,
+                threshold=_or_default(avoid.threshold, "avoid_threshold"),
+                layer=None if avoid.layer is None else places[avoid.layer],
+            )
+        )
+    return requests

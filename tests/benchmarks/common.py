@@ -1,0 +1,211 @@
+"""What all benchmarks share: frozen protocols, scenes from the drawer, sheets, tables, and where a number was
+made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pipelines.embedded.training.cutouts import CutoutStore
+from pipelines.embedded.training.scenes import Scene, sample_scene
+from pipelines.embedded.training.world import world
+from pipelines.measure.intervals import Interval
+from pipelines.pictures import Pixels
+from presets.build import WORLD, drawer_store, item
+
+ROOT = Path(__file__).parents[2]
+PROTOCOLS = Path(__file__).parent / "protocol"
+RESULTS = ROOT / "docs" / "results"
+RUNS = ROOT / "runs" / "benchmarks"
+WEIGHTS = ROOT / "pipelines" / "embedded" / "weights"
+SHEET_BYTES = 600_000
+
+
+def protocol(name: str) -> dict[str, Any]:
+    """The frozen settings of a benchmark."""
+    data: dict[str, Any] = json.loads((PROTOCOLS / f"{name}.json").read_text())
+    return data
+
+
+def digest(data: Any) -> str:
+    """sha256 of canonical JSON, shortened to what a table can hold."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hold_to(name: str, prompts: Sequence[str], freeze: bool) -> None:
+    """Refuse to run when the prompts made from the seed are not those frozen; ``freeze`` writes them down
+    instead.
+    """
+    settings = protocol(name)
+    found = digest(list(prompts))
+    if freeze:
+        settings["prompts"] = found
+        (PROTOCOLS / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n")
+    elif settings.get("prompts") != found:
+        raise SystemExit(
+            f"the prompts are not those frozen in protocol/{name}.json ({found}): "
+            "the world has changed; freeze them again with --freeze, commit, and then run."
+        )
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over the names and bytes of all weights of a model folder, shortened."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def machine() -> dict[str, str]:
+    """Where and on what a run was made."""
+    import diffusers
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), cpu)
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    changed = (
+        " with local changes" if git("status", "--porcelain", "--", "pipelines", "studio", "presets") else ""
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": (git("rev-parse", "--short", "HEAD") or "none") + changed,
+        "machine": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"diffusers {diffusers.__version__}",
+    }
+
+
+def heading(title: str, command: str, settings: dict[str, Any], weights: str) -> str:
+    """The top of a results page."""
+    where = machine()
+    return (
+        f"# {title}\n\n"
+        f"`{command}` · {where['date']} · commit {where['commit']} · weights {weights}\n"
+        f"{where['machine']} · {where['versions']}\n"
+        f"Protocol: `{json.dumps({k: v for k, v in settings.items() if k != 'about'})}`\n\n"
+    )
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def percent(interval: Interval) -> str:
+    """A share as "63.2 % (58.9 to 67.3)"."""
+    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+
+
+def points(interval: Interval) -> str:
+    """A difference of shares as "+4.1 points (2.0 to 6.1)"."""
+    return f"{100 * interval.value:+.1f} points ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+
+
+def number(interval: Interval, digits: int = 3) -> str:
+    """A mean as "12.345 (12.100 to 12.600)"."""
+    return f"{interval.value:.{digits}f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def grid(
+    rows: Sequence[Sequence[Pixels]], side: int, labels: Sequence[str] = (), captions: Sequence[str] = ()
+) -> Image.Image:
+    """Rows of pictures, each ``side`` px, with a label before each row, or a caption of up to two lines under
+    each picture.
+    """
+    left = 96 if labels else 0
+    under = 26 if captions else 2
+    columns = max(len(row) for row in rows)
+    out = Image.new("RGB", (left + columns * (side + 2), len(rows) * (side + under)), "white")
+    draw = ImageDraw.Draw(out)
+    count = 0
+    for r, row in enumerate(rows):
+        top = r * (side + under)
+        if labels:
+            draw.multiline_text((2, top + 4), labels[r], fill="black", spacing=1)
+        for c, picture in enumerate(row):
+            x = left + c * (side + 2)
+            out.paste(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), (x, top))
+            if captions:
+                draw.multiline_text(
+                    (x, top + side), _wrap(captions[count], side // 6), fill="black", spacing=0
+                )
+            count += 1
+    return out
+
+
+def _wrap(text: str, width: int) -> str:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) + 1 > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines[:2])
+
+
+def save_sheet(picture: Image.Image, path: Path) -> None:
+    """A JPEG of at most `SHEET_BYTES`, as good as fits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for quality in (92, 86, 80, 72, 64, 50, 35):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= SHEET_BYTES:
+            break
+    path.write_bytes(buffer.getvalue())
+
+
+@cache
+def every_look() -> CutoutStore:
+    """The drawer under every key of the world: where things lie does not depend on their look."""
+    chosen, drawer = world(WORLD), drawer_store()
+    shown = {label: drawer[item(label, 0, 0, 1).key] for label in chosen.labels}
+    return CutoutStore(WORLD, {key: shown[key.partition("#")[0].split("/")[1]] for key in chosen.art_keys()})
+
+
+def drawer_scene(rng: np.random.Generator, **asked: Any) -> Scene:
+    """A random scene (`sample_scene` with what is asked for) whose objects look as the drawer has them."""
+    scene = sample_scene(world(WORLD), rng, every_look(), **asked)
+    looks = tuple(item(i.label, i.x, i.y, i.size, flip=i.flip) for i in scene.items)
+    return dataclasses.replace(scene, items=looks)
+
+
+def kept_rows(
+    path: Path, count: int, make: Callable[[int], dict[str, Any]], what: str
+) -> list[dict[str, Any]]:
+    """Row k = make(k) for k < count, one JSON line each, so that a stopped run goes on where it was."""
+    from rich.progress import track
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")][:count]
+    with path.open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.flush()
+        for k in track(range(len(rows), count), what):
+            rows.append(make(k))
+            file.write(json.dumps(rows[-1]) + "\n")
+            file.flush()
+    return rows

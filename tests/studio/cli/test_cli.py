@@ -1,0 +1,177 @@
+"""The command line's promises to a script: exit codes, one line an error, output that can be read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import presets
+from studio.cli import main
+from studio.document import Avoid, Collage, Layer
+from studio.formats import archive, png
+from studio.pictures import Library
+
+
+@pytest.fixture
+def collage(library: Library) -> Collage:
+    digest = library.add(Image.new("RGB", (20, 20), "red"))
+    return Collage(
+        name="An evening",
+        prompt="a beach",
+        layers=(
+            Layer(id="a", name="cat", prompt="cat", picture=digest, x=30.0, y=20.0, harmonize=0.25),
+            Layer(id="b", name="kite", picture=digest, x=60.0, y=20.0, visible=False),
+        ),
+        avoids=(Avoid(id="far", name="rain", picture=digest, layer="a"),),
+    )
+
+
+@pytest.fixture
+def file(collage: Collage, library: Library, tmp_path: Path) -> Path:
+    path = tmp_path / "evening.collage"
+    archive.write(path, collage, library)
+    return path
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Exit code and error of a command that must say one line on stderr and nothing on stdout."""
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("decollage: ")
+    return code, said.err.removeprefix("decollage: ").strip()
+
+
+@pytest.mark.parametrize("command", [(), ("render",), ("info",), ("serve",)])
+def test_help_is_printed_and_tells_the_exit_codes(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert main([*command, "--help"]) == 0
+    said = capsys.readouterr()
+    assert "Exit codes:" in said.out
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "Missing command"),
+        (("paint",), "paint"),
+        (("render",), "Missing"),
+        (("render", "x.collage"), "Missing option"),
+        (("render", "x.collage", "-o", "out", "--steps", "many"), "--steps"),
+        (("info",), "Missing"),
+        (("info", "x", "--bogus"), "--bogus"),
+        (("serve", "--port", "0"), "--port"),
+    ],
+)
+def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], why: str) -> None:
+    code, error = fails(capsys, *arguments)
+    assert code == 2
+    assert why in error
+
+
+def test_what_is_no_collage_is_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plain = tmp_path / "plain.png"
+    Image.new("RGB", (4, 4)).save(plain)
+    for command in (("info", plain), ("render", plain, "-o", tmp_path / "out")):
+        code, error = fails(capsys, *command)
+        assert (code, error) == (
+            2,
+            "'plain.png': it carries no collage; add it as a picture, or give a PNG that Decollage rendered.",
+        )
+    code, error = fails(capsys, "render", "nonsense", "-o", tmp_path / "out")
+    assert code == 2
+    assert error.startswith("'nonsense' is neither a file nor a preset; the presets are: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_value_is_2_and_nothing_is_made(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for options, why in (
+        (("--images", 17), "images is 17; give a whole number from 1 to 16."),
+        (("--seed", -1), "seed is -1; give a whole number"),
+        (
+            ("--set", "layers.cat.harmonize=nan"),
+            "--set layers.cat.harmonize=nan: layer 'cat': harmonize is 'nan'",
+        ),
+    ):
+        code, error = fails(capsys, "render", file, "-o", out, *options)
+        assert code == 2
+        assert why in error
+    assert not out.exists()
+
+
+def test_all_files_are_checked_before_the_first_is_rendered(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.collage"
+    broken.write_bytes(b"PK")
+    code, error = fails(capsys, "render", file, broken, "-o", tmp_path / "out")
+    assert code == 2
+    assert "'broken.collage'" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_model_is_1(capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path) -> None:
+    code, error = fails(capsys, "render", file, "-o", tmp_path / "out", "--model", "nonsense")
+    assert code == 1
+    assert "'nonsense'" in error
+
+
+def test_an_output_folder_that_cannot_be_made_is_2(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    code, error = fails(capsys, "render", file, "-o", file / "out")
+    assert code == 2
+    assert "cannot be made" in error
+
+
+def test_info_reads_like_the_page(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    assert main(["info", str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert lines[0] == "evening.collage: An evening"
+    assert "  canvas       256 x 256" in lines
+    assert "  prompt       a beach, cat" in lines  # with the words of the layers that are shown
+    assert "  background   #c8d4e0, harmonize 0.8*" in lines
+    assert "  seed         random" in lines
+    assert (
+        "  layer 1      'cat', at 30, 20, scale 1 x 1, harmonize 0.25, attend_inside 0.6*, "
+        "attend_outside 0.6*"
+        in lines
+    )
+    assert lines[-2].endswith("no words, hidden")
+    assert lines[-1] == "  avoid        'rain' in layer 'cat', alpha 0.9*"
+
+
+def test_info_of_a_rendered_picture_tells_how_long_it_took(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    path = tmp_path / "evening-0.png"
+    path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, {"seconds": 2.5}))
+    assert main(["info", str(path)]) == 0
+    assert "  rendered in  2.5 s" in capsys.readouterr().out.splitlines()
+
+
+def test_info_as_json_is_the_document(
+    capsys: pytest.CaptureFixture[str], file: Path, collage: Collage
+) -> None:
+    assert main(["info", str(file), "--json"]) == 0
+    assert Collage.from_json(capsys.readouterr().out) == collage
+
+
+def test_presets_answer_to_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    names = presets.names()
+    if not names:
+        pytest.skip("no presets are packaged")
+    for given in (names[0], f"{names[0]}.collage", f"presets/{names[0]}.collage"):
+        assert main(["info", given]) == 0
+        assert capsys.readouterr().out.startswith(f"{names[0]}.collage")

@@ -1,0 +1,82 @@
+"""``--set``: one field at a time, refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.errors import FieldError
+from studio.cli.settings import apply_settings
+from studio.document import Avoid, Collage, Layer
+
+DIGEST = "a" * 64
+COLLAGE = Collage(
+    layers=(
+        Layer(id="one", name="cat", picture=DIGEST, x=1.0, y=2.0),
+        Layer(id="two", name="St. Bernard", picture=DIGEST, x=1.0, y=2.0),
+        Layer(id="three", prompt="twin", picture=DIGEST, x=1.0, y=2.0),
+        Layer(id="four", prompt="twin", picture=DIGEST, x=1.0, y=2.0),
+    ),
+    avoids=(Avoid(id="far", picture=DIGEST),),
+)
+
+
+def test_every_kind_of_key() -> None:
+    changed = apply_settings(
+        COLLAGE,
+        [
+            "steps=20",
+            "seed=0",
+            "prompt=a = b, 42",
+            "canvas.width=512",
+            "background.harmonize=1",
+            "layers.cat.harmonize=0.3",
+            "layers.St. Bernard.visible=false",
+            "layers.four.prompt=7",
+            "layers.cat.clip=[[0,0],[1,0],[1,1]]",
+            "avoids.far.alpha=2",
+        ],
+    )
+    assert (changed.steps, changed.seed, changed.prompt) == (20, 0, "a = b, 42")
+    assert (changed.canvas.width, changed.background.harmonize) == (512, 1)
+    assert changed.layer("one").harmonize == 0.3
+    assert changed.layer("one").clip == ((0, 0), (1, 0), (1, 1))
+    assert not changed.layer("two").visible
+    assert changed.layer("four").prompt == "7"
+    assert changed.avoids[0].alpha == 2
+    assert [layer.id for layer in changed.layers] == [layer.id for layer in COLLAGE.layers]
+
+
+def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
+    assert apply_settings(COLLAGE, ["steps=3", "steps=null"]) == COLLAGE
+    assert apply_settings(COLLAGE, ["steps=3", "steps=4"]).steps == 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("steps", "it is not of the form FIELD=VALUE; write for example steps=20."),
+        ("=3", "it is not of the form FIELD=VALUE"),
+        ("stepps=3", "unknown field 'stepps'; did you mean 'steps'?"),
+        ("steps=many", "steps is 'many'; give a whole number from 1 to 200."),
+        ("steps=NaN", "steps is nan; give a whole number"),
+        ("prompt=null", "prompt is None; give a text of at most 2000 characters."),
+        (
+            "canvas.width=100",
+            "canvas: width is 100; give a whole number from 64 to 2048 that is a multiple of 8.",
+        ),
+        ("layers.cat.harmonise=1", "layer 'cat': unknown field 'harmonise'; did you mean 'harmonize'?"),
+        ("layers.cat.harmonize=2", "layer 'cat': harmonize is 2; give a number from 0 to 1."),
+        (
+            "layers.dog.harmonize=1",
+            "no layer is called 'dog'; there are: 'cat', 'St. Bernard', 'twin', 'twin'.",
+        ),
+        ("layers.twin.harmonize=1", "2 layers are called 'twin'; use one of their ids: three, four."),
+        ("layers.one.id=two", "two layers have the id 'two'; give each its own."),
+        ("avoids.sea.alpha=1", "no avoid is called 'sea'; there are: 'far'."),
+        ("sampler.steps=1", "there is no 'sampler' to set; use canvas, background, layers, avoids or"),
+    ],
+)
+def test_a_bad_setting_is_refused_with_itself_named(setting: str, why: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        apply_settings(COLLAGE, [setting])
+    assert str(caught.value).startswith(f"--set {setting}: {why}")

@@ -1,0 +1,275 @@
+"""Collage to request: all defaults filled in, layers that cannot show left out, words given their places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.errors import ModelError, PhraseError, PictureError
+from pipelines.models import card
+from pipelines.pictures import PictureStore
+from pipelines.request import RenderRequest
+from studio.document import Avoid, Background, Canvas, Collage, Layer
+from studio.pictures import Library
+from studio.to_request import DEFAULTS, RANGES, Prepared, to_request
+
+CANVAS = Canvas(width=128, height=96)
+CARD = card("embedded")
+
+
+def box(library: Library, colour: str = "red", side: int = 40, **fields: Any) -> Layer:
+    picture = library.add(Image.new("RGB", (side, side), colour))
+    return Layer(**{"id": colour, "name": colour, "picture": picture, "x": 64.0, "y": 48.0, **fields})
+
+
+def prepare(library: Library, *layers: Layer, **fields: Any) -> tuple[Prepared, PictureStore]:
+    store = PictureStore()
+    collage = Collage(**{"canvas": CANVAS, "seed": 5, **fields, "layers": layers})
+    return to_request(collage, library, store), store
+
+
+def test_all_defaults_are_filled_in(library: Library) -> None:
+    prepared, _ = prepare(library, box(library))
+    request = prepared.request
+    assert (request.steps, request.guidance, request.scheduler) == (CARD.steps, CARD.guidance, CARD.scheduler)
+    assert request.background_harmonize == DEFAULTS["background_harmonize"] == 0.8
+    assert (request.spread, request.spread_threshold, request.window) == (0, 0.7, 0.25)
+    layer = request.layers[0]
+    assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.6, 0.6)
+    assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)
+    assert prepared.warnings == ()
+
+
+def test_what_is_set_is_passed_through(library: Library) -> None:
+    words = {
+        "harmonize": 0.0,
+        "attend_inside": 0.1,
+        "attend_outside": 0.0,
+        "keep_shape": 0.3,
+        "vary": 2.0,
+        "feather": 0.0,
+        "look": True,
+    }
+    prepared, _ = prepare(
+        library,
+        box(library, **words),
+        background=Background(harmonize=0.0),
+        prompt="a beach",
+        negative_prompt="rain",
+        steps=3,
+        guidance=0.0,
+        scheduler="euler",
+        images=4,
+        spread=1.5,
+        spread_threshold=0.0,
+        window=0.0,
+        axis="released",
+    )
+    request = prepared.request
+    assert {word: getattr(request.layers[0], word) for word in words} == words
+    assert (request.background_harmonize, request.steps, request.guidance, request.scheduler) == (
+        0,
+        3,
+        0,
+        "euler",
+    )
+    assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
+    assert (request.window, request.axis, request.negative_prompt) == (0, "released", "rain")
+    assert (request.width, request.height, request.model) == (128, 96, "embedded")
+
+
+def test_defaults_lie_in_their_ranges() -> None:
+    for word, value in DEFAULTS.items():
+        low, high = RANGES[word]
+        assert low <= value <= high
+    assert RANGES["harmonize"] == (0, 1)
+    assert RANGES["avoid_threshold"] == (0.5, 1)
+    assert RANGES["steps"] == (1, 200)
+
+
+def test_the_pictures_are_in_the_store(library: Library) -> None:
+    prepared, store = prepare(library, box(library), background=Background(colour="#000000"))
+    request = prepared.request
+    assert request.collage is not None
+    flat = store.get(request.collage)
+    assert flat.shape == (96, 128, 3)
+    assert (flat[48, 64].tolist(), flat[0, 0].tolist()) == ([255, 0, 0], [0, 0, 0])
+    mask = store.get(request.layers[0].mask)
+    assert (mask.shape, mask.dtype) == ((96, 128), np.uint8)
+    assert (mask[28:68, 44:84] == 255).all()
+    assert mask.sum() == 255 * 1600
+    assert request.frozen is None
+
+
+def test_frozen_pixels_are_named_only_when_there_are_some(library: Library) -> None:
+    prepared, store = prepare(library, box(library, harmonize=0.0))
+    assert prepared.request.frozen is not None
+    assert store.get(prepared.request.frozen)[48, 64].tolist() == [255, 0, 0, 255]
+
+
+def test_the_same_collage_makes_the_same_request(library: Library) -> None:
+    first, _ = prepare(library, box(library))
+    second, _ = prepare(library, box(library))
+    assert first.request == second.request
+    assert first.request.key == second.request.key
+    assert RenderRequest.from_json(first.request.to_json()) == first.request
+    other, _ = prepare(library, box(library, x=65.0))
+    assert other.request.key != first.request.key
+
+
+def test_seeds(library: Library) -> None:
+    assert prepare(library, seed=0)[0].request.seed == 0
+    collage = Collage(canvas=CANVAS)
+    drawn = {to_request(collage, library, PictureStore()).request.seed for _ in range(8)}
+    assert len(drawn) > 1
+    assert all(0 <= seed < 2**32 for seed in drawn)
+    assert to_request(collage.replace(seed=3), library, PictureStore(), seed=0).request.seed == 0
+
+
+def test_words_get_their_places_in_the_full_prompt(library: Library) -> None:
+    prepared, _ = prepare(
+        library,
+        box(library, "red", prompt="Table", x=20.0),
+        box(library, "blue", prompt="coffee table", x=60.0),
+        box(library, "lime", prompt="mug", x=100.0),
+        box(library, "gray", prompt="", x=100.0, y=20.0),
+        prompt="a coffee table and a table",
+    )
+    assert prepared.prompt == prepared.request.prompt == "a coffee table and a table, mug"
+    spans = [layer.span for layer in prepared.request.layers]
+    assert spans == [(21, 26), (2, 14), (28, 31), None]
+
+
+def test_hidden_layers_add_no_words(library: Library) -> None:
+    prepared, _ = prepare(library, box(library, prompt="mug", visible=False), prompt="a room")
+    assert prepared.prompt == "a room"
+    assert prepared.warnings == ()
+
+
+def test_too_many_words_are_refused(library: Library) -> None:
+    picture = library.add(Image.new("RGB", (8, 8)))
+    layers = [
+        Layer(
+            id=f"n{n}",
+            picture=picture,
+            prompt=f"{n} " + "x" * 290,
+            x=4 + 12.0 * (n % 8),
+            y=4 + 12.0 * (n // 8),
+        )
+        for n in range(40)
+    ]
+    with pytest.raises(PhraseError, match="characters long; shorten it to 8000"):
+        prepare(library, *layers)
+
+
+def test_a_one_pixel_layer_warns_by_name(library: Library) -> None:
+    prepared, _ = prepare(library, box(library, side=1, name="dot"))
+    (warning,) = prepared.warnings
+    assert warning.layer == "dot"
+    assert (
+        "layer 'dot' shows only 1 pixels, less than one of the model's cells (8 x 8 pixels)"
+        in warning.message
+    )
+    assert len(prepared.request.layers) == 1
+    assert prepare(library, box(library, side=8))[0].warnings == ()
+
+
+def test_layers_that_cannot_show_are_left_out_with_a_warning(library: Library) -> None:
+    prepared, _ = prepare(
+        library,
+        box(library, "blue", prompt="whale"),
+        box(library, "lime", x=-500.0, prompt="kite"),
+        box(library, "gray", opacity=0.0, prompt="ghost"),
+        box(library, "red", side=60, prompt="barn"),
+    )
+    assert [layer.name for layer in prepared.request.layers] == ["red"]
+    assert prepared.layers == (3,)
+    assert prepared.prompt == "barn"
+    assert [(warning.layer, warning.message) for warning in prepared.warnings] == [
+        ("blue", "layer 'blue' is covered by the layers above it and is left out; move or hide it."),
+        ("lime", "layer 'lime' shows nothing on the canvas and is left out; move or hide it."),
+        ("gray", "layer 'gray' shows nothing on the canvas and is left out; move or hide it."),
+    ]
+
+
+def test_without_layers_it_is_plain_text_to_image(library: Library) -> None:
+    for layers in ((), (box(library, visible=False),), (box(library, x=-900.0, harmonize=0.0),)):
+        request = prepare(library, *layers, prompt="a cat", background=Background(harmonize=0.0))[0].request
+        assert (request.collage, request.frozen, request.layers) == (None, None, ())
+        assert request.prompt == "a cat"
+
+
+def test_a_background_picture_alone_is_a_collage(library: Library) -> None:
+    picture = library.add(Image.new("RGB", (10, 10), "red"))
+    prepared, store = prepare(library, background=Background(picture=picture, harmonize=0.3))
+    assert prepared.request.collage is not None
+    assert (store.get(prepared.request.collage) == (255, 0, 0)).all()
+    assert prepared.request.background_harmonize == 0.3
+
+
+def test_an_empty_prompt_is_allowed(library: Library) -> None:
+    assert prepare(library)[0].request.prompt == ""
+    assert prepare(library, box(library))[0].request.prompt == ""
+
+
+def test_forty_layers(library: Library) -> None:
+    layers = [
+        box(library, side=12, id=f"n{n}", name=f"n{n}", x=8 + 13.0 * (n % 9), y=8 + 14.0 * (n // 9))
+        for n in range(40)
+    ]
+    prepared, _ = prepare(library, *layers)
+    assert len(prepared.request.layers) == 40
+    assert prepared.warnings == ()
+
+
+def test_references(library: Library) -> None:
+    far = library.add(Image.new("RGB", (128, 96), "blue"))
+    prepared, store = prepare(
+        library,
+        box(library, "lime", x=20.0, visible=False),
+        box(library, "red"),
+        avoids=(
+            Avoid(id="a", name="sea", picture=far),
+            Avoid(id="b", picture=far, alpha=2.0, threshold=0.8, layer="red"),
+            Avoid(id="c", picture=far, visible=False),
+            Avoid(id="d", picture=far, alpha=0.0),
+        ),
+    )
+    whole, inside = prepared.request.avoids
+    assert (whole.name, whole.alpha, whole.threshold, whole.layer, whole.mask) == (
+        "sea",
+        0.9,
+        0.65,
+        None,
+        None,
+    )
+    assert (store.get(whole.picture) == (0, 0, 255)).all()
+    assert (inside.alpha, inside.threshold, inside.layer) == (2, 0.8, 0)  # the only layer that is rendered
+    assert prepared.warnings == ()
+
+
+def test_references_that_cannot_act_are_left_out_with_a_warning(library: Library) -> None:
+    far = library.add(Image.new("RGB", (128, 96), "blue"))
+    black = library.add(Image.new("L", (128, 96), 0))
+    prepared, _ = prepare(
+        library,
+        box(library, visible=False),
+        avoids=(Avoid(id="a", picture=far, layer="red"), Avoid(id="b", picture=far, mask=black)),
+    )
+    assert prepared.request.avoids == ()
+    first, second = prepared.warnings
+    assert (first.layer, first.message) == (
+        "red",
+        "avoid 'a' is left out because its layer 'red' is not rendered; show it.",
+    )
+    assert second.message == "avoid 'b' is left out because its mask leaves nothing; change it."
+
+
+def test_what_is_missing_is_named(library: Library) -> None:
+    with pytest.raises(ModelError, match="nonsense"):
+        prepare(library, model="nonsense")
+    with pytest.raises(PictureError, match="missing"):
+        prepare(library, Layer(id="one", picture="e" * 64, x=0.0, y=0.0))
