@@ -11,7 +11,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Engine:
 
     def render(
         self, request: RenderRequest, pictures: PictureStore, *, cancel: threading.Event | None = None
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Run a request; the last event is `Finished`.
 
         Raises `Cancelled` after a stop by ``cancel`` and any `DecollageError` the run meets; closing the generator
@@ -101,7 +101,12 @@ class _Job:
     """One run, in its own thread: everything it has to say goes to ``say``."""
 
     def __init__(
-        self, engine: Engine, request: RenderRequest, pictures: PictureStore, say: Any, stops: tuple[threading.Event, ...]
+        self,
+        engine: Engine,
+        request: RenderRequest,
+        pictures: PictureStore,
+        say: Any,
+        stops: tuple[threading.Event, ...],
     ) -> None:
         self.engine, self.request, self.pictures = engine, request, pictures
         self.say, self.stops = say, stops
@@ -184,7 +189,9 @@ class _Job:
                 request,
                 self.pictures,
                 group,
-                lambda step, steps, clean, first=first: self._on_step(loaded, step, steps, clean, first, frozen),
+                lambda step, steps, clean, first=first: self._on_step(
+                    loaded, step, steps, clean, first, frozen
+                ),
             )
             for picture in new:
                 final = lay_over(picture, frozen)
@@ -195,7 +202,9 @@ class _Job:
     def _nothing_moves(self, steps: int) -> None:
         request = self.request
         if max([request.background_harmonize, *(layer.harmonize for layer in request.layers)]) > 0:
-            self.warn(f"harmonize is less than one of {steps} steps everywhere, so the collage stays as it is; raise it.")
+            self.warn(
+                f"harmonize is less than one of {steps} steps everywhere, so the collage stays as it is; raise it."
+            )
 
     def _on_step(
         self, loaded: Loaded, step: int, steps: int, clean: Any, image: int, frozen: Pixels | None
@@ -222,17 +231,23 @@ def _load(model_card: ModelCard) -> Loaded:
     import torch
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
     from pipelines.families import family
 
     if model_card.name == "embedded" and model_card.folder is None:
-        raise ModelError("the embedded model's weights are not installed; install the package again, or choose a model.")
+        raise ModelError(
+            "the embedded model's weights are not installed; install the package again, or choose a model."
+        )
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else torch.float16
-    level = diffusers_logging.get_verbosity()
+    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     # AutoencoderTiny where a pipeline's annotation says AutoencoderKL is meant, and not worth a warning to the user
+    # (nor is an image processor, which no run uses, finding no torchvision)
     diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
         pipe = DiffusionPipeline.from_pretrained(model_card.source, dtype=dtype, use_safetensors=True)
     except (OSError, ValueError) as error:
@@ -241,7 +256,8 @@ def _load(model_card: ModelCard) -> Loaded:
             "check the name, the network and your access to it, or choose the embedded model."
         ) from error
     finally:
-        diffusers_logging.set_verbosity(level)
+        diffusers_logging.set_verbosity(levels[0])
+        transformers_logging.set_verbosity(levels[1])
     return Loaded(model_card, family(model_card.family), pipe.to(device))
 
 

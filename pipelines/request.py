@@ -119,7 +119,9 @@ class RenderRequest:
         """Inverse of `to_json`. Unknown or missing keys raise `FieldError`."""
         data = json.loads(text)
         layers = tuple(
-            _build(LayerRequest, {**layer, "span": tuple(layer["span"]) if layer.get("span") else None}, "layers")
+            _build(
+                LayerRequest, {**layer, "span": tuple(layer["span"]) if layer.get("span") else None}, "layers"
+            )
             for layer in data.pop("layers", ())
         )
         avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))

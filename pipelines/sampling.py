@@ -173,12 +173,16 @@ def _listen(scheduler: Any, run: Run) -> _Latest:
     stock_step, stock_add_noise = scheduler.step, scheduler.add_noise
 
     @functools.wraps(stock_step)  # pipelines ask the signature for what they may pass
-    def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def step(
+        model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         latest.output, latest.sample = model_output, sample
         return stock_step(model_output, timestep, sample, *args, **kwargs)
 
     @functools.wraps(stock_add_noise)
-    def add_noise(original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def add_noise(
+        original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
         run.clean, run.noise = original_samples, noise
         noisy: torch.Tensor = stock_add_noise(original_samples, noise, timesteps)
         return noisy
@@ -236,5 +240,7 @@ def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method]) -> Itera
 def _to_pixels(images: Any) -> list[Pixels]:
     array = np.asarray(images)
     if not np.isfinite(array).all():
-        raise EngineError("the model gave numbers that are no picture; lower the guidance or use a wider dtype.")
+        raise EngineError(
+            "the model gave numbers that are no picture; lower the guidance or use a wider dtype."
+        )
     return list(np.rint(array.clip(0, 1) * 255).astype(np.uint8))

@@ -1,9 +1,9 @@
 """Builds the presets of the embedded world: the same files every time.
 
-``python -m presets.build`` writes ``presets/NAME.collage`` and ``presets/truth/NAME.json``, the true scene: the
-same objects, composed and lit by the world's own renderer, which is what a perfect harmonization would give.
-Cut-outs come from the studio's drawer, backgrounds from the world's painter. What a preset shows is said in its
-function's docstring.
+``python -m presets.build`` writes ``presets/NAME.collage`` and ``presets/truth/NAME.json``, the true scene:
+the same objects, composed and lit by the world's own renderer, as a perfect harmonization would have them.
+Cut-outs come from the studio's drawer, backgrounds from the world's painter. Each function says what its
+preset shows.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def compose(
         ),
         prompt=prompt_for(chosen, [i.label for i in scene.items], None, scene.place, lit),
         seed=1,
-        layers=layers(scene, library, per_layer),
+        layers=tuple(layers(scene, library, per_layer)),
         **settings,
     )
     return Preset(collage, library, scene)
@@ -135,7 +135,8 @@ def evening() -> Preset:
         item("dog", 92, 214, 68),
     )
     scene = Scene("beach", "sunset", STYLE, things, 12)
-    return compose("Evening light", scene, each={"harmonize": 0.5}, background_harmonize=0.4)
+    each = [{"harmonize": 0.55}, {"harmonize": 0.45}, {"harmonize": 0.4}]
+    return compose("Evening light", scene, each=each, background_harmonize=0.35)
 
 
 def parade() -> Preset:
@@ -146,7 +147,8 @@ def parade() -> Preset:
         item("penguin", 118, 52, 64),
     )
     scene = Scene("meadow", "day", STYLE, things, 8)
-    each = {"harmonize": 0.6, "attend_inside": 0.6, "attend_outside": 0.6}
+    words_inside = {"attend_inside": 0.6, "attend_outside": 0.6}
+    each = [{"harmonize": share, **words_inside} for share in (0.5, 0.6, 0.5)]
     return compose("An unlikely parade", scene, each=each, background_harmonize=0.6)
 
 

@@ -26,7 +26,10 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         if path.exists() and path.read_text() == wanted():
             return 0
-        print("requirements.txt differs from pyproject.toml: run python scripts/sync_requirements.py", file=sys.stderr)
+        print(
+            "requirements.txt differs from pyproject.toml: run python scripts/sync_requirements.py",
+            file=sys.stderr,
+        )
         return 1
     path.write_text(wanted())
     return 0

@@ -33,6 +33,7 @@ _BROKEN = (
     AttributeError,
     NotImplementedError,
     MemoryError,
+    Warning,  # where warnings are errors
     EOFError,
     struct.error,
     zlib.error,

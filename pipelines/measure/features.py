@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class Features:
     def __init__(self, folder: Path = CLIP) -> None:
         if not (folder / "config.json").is_file():
             raise ModelError(f"there is no CLIP in {folder.name!r}: export the embedded model first.")
-        self.model = CLIPModel.from_pretrained(folder).float().eval().requires_grad_(False)
+        self.model = _load(folder)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder)
         self.side = int(self.model.config.vision_config.image_size)
 
@@ -58,6 +59,10 @@ class Features:
         )
         found = self.model.text_projection(self.model.text_model(input_ids=tokens.input_ids).pooler_output)
         return np.asarray((found / found.norm(dim=1, keepdim=True)).numpy())
+
+
+def _load(folder: Path) -> Any:
+    return CLIPModel.from_pretrained(folder, dtype=torch.float32).requires_grad_(False)
 
 
 def mean_pairwise_distance(vectors: Vectors) -> float:

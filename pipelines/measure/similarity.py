@@ -50,7 +50,7 @@ def _blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
     taps /= taps.sum()
     for axis in (0, 1):
         padded = np.pad(x, [(5, 5) if a == axis else (0, 0) for a in (0, 1)], mode="reflect")
-        x = sum(t * np.take(padded, range(k, k + x.shape[axis]), axis) for k, t in enumerate(taps))  # type: ignore[assignment]
+        x = sum(t * np.take(padded, range(k, k + x.shape[axis]), axis) for k, t in enumerate(taps))
     return x
 
 

@@ -27,7 +27,9 @@ def methods_for(request: RenderRequest) -> list[Method]:
         if layer.look:
             raise UnsupportedError(f"layer {layer.name!r}: learn look is not built yet; switch look off.")
         if layer.vary:
-            raise UnsupportedError(f"layer {layer.name!r}: vary is not built yet; set vary to 0, or use spread.")
+            raise UnsupportedError(
+                f"layer {layer.name!r}: vary is not built yet; set vary to 0, or use spread."
+            )
     chosen: list[Method] = []
     if any(layer.span and (layer.attend_inside or layer.attend_outside) for layer in request.layers):
         chosen.append(LayerAttention())

@@ -78,7 +78,9 @@ class Harmonize(Method):
         self._run = run
         request = run.request
         height, width = request.height, request.width
-        masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()).float() / 255 for layer in request.layers]
+        masks = [
+            torch.from_numpy(run.pictures.get(layer.mask).copy()).float() / 255 for layer in request.layers
+        ]
         strengths = strength_map(
             torch.stack(masks) if masks else torch.zeros(0, height, width),
             [layer.harmonize for layer in request.layers],

@@ -73,7 +73,9 @@ class LayerAttention(Method):
         self._step = step
         self._weight.fill_(weight(ratio(step.level)))
 
-    def logit_bias(self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor | None:
+    def logit_bias(
+        self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float
+    ) -> torch.Tensor | None:
         """(B, 1, N, T) for text cross-attention, zero for unconditional and reference rows; None elsewhere."""
         step = self._step
         if not site.cross or step is None or int(self._token.max()) >= key.shape[2]:

@@ -163,6 +163,11 @@ class Avoid(_InSelfAttention):
             alpha = (avoid.alpha * reach.inside).to(features.dtype)
             for row in range(step.rows):
                 out[row] += push(
-                    features[row], features[reference_row], alpha, avoid.threshold, reach.allowed, request.axis
+                    features[row],
+                    features[reference_row],
+                    alpha,
+                    avoid.threshold,
+                    reach.allowed,
+                    request.axis,
                 )
         return out

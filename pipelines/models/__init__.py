@@ -37,7 +37,9 @@ def card(model: str) -> ModelCard:
         )
     kind = str(json.loads(index.read_text()).get("_class_name"))
     if kind not in _CLASSES:
-        raise ModelError(f"model {model!r} is a {kind}, which is not supported; use a Stable Diffusion 1, 2 or XL folder.")
+        raise ModelError(
+            f"model {model!r} is a {kind}, which is not supported; use a Stable Diffusion 1, 2 or XL folder."
+        )
     return dataclasses.replace(_CLASSES[kind], name=model, source=model, **_sizes(Path(model)))
 
 

@@ -39,13 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DecollageError as error:
         return _fail(str(error), BAD_INPUT if isinstance(error, DocumentError) else ENGINE_FAILED)
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted.", INTERRUPTED)
+        code = INTERRUPTED
     except Exception as error:
         # The parser's own errors: typer brings them along from click, under names that differ by version.
         sentence = getattr(error, "format_message", None)
         if sentence is None:
             raise
         return _fail(sentence(), BAD_INPUT)
+    if code == INTERRUPTED:  # what newer versions of typer return by themselves
+        return _fail("interrupted.", INTERRUPTED)
     return code if isinstance(code, int) else OK
 
 

@@ -70,6 +70,19 @@ def weights_digest(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
+def engine(weights: Path) -> Any:
+    """The project's engine with the embedded model of a folder."""
+    from diffusers import StableDiffusionPipeline
+
+    from pipelines.engine import Engine
+    from pipelines.models import card
+
+    made = Engine()
+    if weights != WEIGHTS:
+        made.adopt("embedded", StableDiffusionPipeline.from_pretrained(weights), card("embedded"))
+    return made
+
+
 def machine() -> dict[str, str]:
     """Where and on what a run was made."""
     import diffusers

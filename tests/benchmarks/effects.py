@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="other seeds, no page: for choosing settings")
     parser.add_argument("--freeze", action="store_true", help="write down the prompts' digest and stop")
     parser.add_argument("--judge", type=Path)
+    parser.add_argument("--weights", type=Path, default=common.WEIGHTS)
     parser.add_argument("--out", type=Path, default=common.RESULTS)
     options = parser.parse_args()
     frozen = [words(*scene_of(c, k, settings["seed"]))[0] for c in CLAIMS for k in range(settings["n"])]
@@ -240,15 +241,14 @@ def main() -> None:
         path, value = change.split("=")
         claim, name = path.split(".")
         settings[claim][name] = json.loads(value)
-    from pipelines.engine import Engine
-
     unknown = set(options.claims) - set(CLAIMS)
     if unknown:
         parser.error(f"no claim is called {unknown.pop()!r}")
     seed = settings["tuning_seed" if options.tune else "seed"]
     judge = Judge.load(options.judge) if options.judge else Judge.load()
-    bench = Bench(Engine(), judge, Features(), settings, seed)
-    weights = common.weights_digest(common.WEIGHTS)
+    features = Features(options.weights / "clip")
+    bench = Bench(common.engine(options.weights), judge, features, settings, seed)
+    weights = common.weights_digest(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
     raw_path = options.out / "effects.json"
     raw: dict[str, Any] = json.loads(raw_path.read_text()) if raw_path.exists() else {"claims": {}}

@@ -113,7 +113,8 @@ def _harmonize(rows: Sequence[Row], own: Settings) -> str:
     return (
         f"## Harmonize, towards the true scene's light\n\nn = {len(rows)} layouts at sunset or night; root "
         f"mean square inside the layers, of 255; the flat collage's own error is "
-        f"{common.number(bootstrap(flat), 1)}; background at {own['background']:g}.\n\n{common.table(headers, lines)}\n"
+        f"{common.number(bootstrap(flat), 1)}; background at {own['background']:g}.\n\n"
+        f"{common.table(headers, lines)}\n"
         f"The change rises with every step of harmonize: {holds(rises)} (at every step in "
         f"{common.percent(each)} of single layouts). At {own['claimed']:g} the result is closer to "
         f"the true scene than the flat collage: {holds(closer.high < 0)}.\n\n"

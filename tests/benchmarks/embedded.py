@@ -78,11 +78,11 @@ def asks(chosen: World, kind: str, count: int, seed: int) -> list[Ask]:
     return found
 
 
-def load(folder: Path) -> Any:
-    """The stock pipeline in fp32, quiet, in the layout a CPU likes."""
-    from diffusers import StableDiffusionPipeline
+def load(folder: Path, kind: str = "StableDiffusionPipeline") -> Any:
+    """A stock pipeline in fp32, quiet, in the layout a CPU likes."""
+    import diffusers
 
-    pipe = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
+    pipe = getattr(diffusers, kind).from_pretrained(folder, dtype=torch.float32)
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
@@ -234,7 +234,7 @@ def main() -> None:
     text = common.heading("The embedded model, counted by the judge", command.strip(), settings, name)
     text += f"Pictures in {options.dtype}, the first of every kind of prompt, none selected; "
     text += "abstaining counts as wrong.\n\n"
-    text += report(rows, coder, took, n)
+    text += report(rows, coder, took)
     text += "\n![The first 32 pictures of one object and the first 32 of two](embedded.jpg)\n"
     (options.out / "embedded.md").write_text(text)
     raw = {"protocol": settings, "n": n, "dtype": options.dtype, "weights": name, "machine": common.machine()}

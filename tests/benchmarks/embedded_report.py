@@ -23,7 +23,6 @@ def report(
     rows: dict[str, list[dict[str, Any]]],
     coder: dict[str, Interval],
     took: dict[str, float],
-    n: dict[str, int],
 ) -> str:
     """The table of the page."""
     known: dict[str, Any] = {}

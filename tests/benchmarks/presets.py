@@ -86,9 +86,10 @@ def img2img(
 
 
 def strengths(request: RenderRequest) -> dict[str, float]:
-    """The largest, mean and smallest harmonize of the layers."""
+    """The largest, mean and smallest harmonize of the layers; equal ones are one entry."""
     values = [layer.harmonize for layer in request.layers]
-    return {"largest": max(values), "mean": sum(values) / len(values), "smallest": min(values)}
+    found = {"largest": max(values), "mean": sum(values) / len(values), "smallest": min(values)}
+    return found if max(values) > min(values) else {"same": values[0]}
 
 
 def changing(request: RenderRequest, store: PictureStore) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -181,9 +182,6 @@ def one(
 
 def main() -> None:
     """Command line."""
-    from diffusers import StableDiffusionImg2ImgPipeline
-    from pipelines.engine import Engine
-
     from pipelines.measure.features import Features
     from tests.benchmarks.embedded import load
 
@@ -192,12 +190,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=settings["seeds"])
     parser.add_argument("--judge", type=Path)
+    parser.add_argument("--weights", type=Path, default=common.WEIGHTS)
     parser.add_argument("--out", type=Path, default=common.RESULTS)
     options = parser.parse_args()
     judge = Judge.load(options.judge) if options.judge else Judge.load()
-    pipe = StableDiffusionImg2ImgPipeline.from_pipe(load(common.WEIGHTS))
-    pipe.set_progress_bar_config(disable=True)
-    engine, features, weights = Engine(), Features(), common.weights_digest(common.WEIGHTS)
+    pipe = load(options.weights, "StableDiffusionImg2ImgPipeline")
+    engine, features = common.engine(options.weights), Features(options.weights / "clip")
+    weights = common.weights_digest(options.weights)
     seeds = [settings["seed"] + k for k in range(options.seeds)]
     options.out.mkdir(parents=True, exist_ok=True)
     command = ("python -m tests.benchmarks.presets " + " ".join(sys.argv[1:])).strip()

@@ -65,13 +65,11 @@ def rarity(examples: Examples) -> NDArray[np.float64]:
     The world is skewed on purpose; a judge that learnt the skew would see it where it is not. Examples of
     several objects or of nothing count as much as the median look.
     """
-    names = ("object", *ATTRIBUTES)
-    looks = np.stack([examples.targets[name] for name in names], 1)
+    looks = np.stack([examples.targets[name] for name in ("object", *ATTRIBUTES)], 1)
     _, which, counts = np.unique(looks, axis=0, return_inverse=True, return_counts=True)
     weights = 1 / np.sqrt(counts[which.reshape(-1)])
-    usual = np.median(weights[looks[:, 0] >= 0]) if (looks[:, 0] >= 0).any() else 1.0
-    nothing = (looks[:, 0] < 0) | (counts[which.reshape(-1)] > len(examples) / 20)
-    return np.where(nothing, usual, weights)
+    one_object = (looks[:, 0] >= 0) & (looks[:, 0] < examples.presence.shape[1])
+    return np.where(one_object, weights, np.median(weights[one_object]) if one_object.any() else 1.0)
 
 
 def _attribute(vocabulary: Vocabulary, item: Item | None, name: str) -> int:

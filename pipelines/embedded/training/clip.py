@@ -53,13 +53,17 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         patch_size=PATCH,
         hidden_act="gelu",
     )
-    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION))
+    model = CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION)
+    )
     # the library's 0.02 for pictures' patches leaves so narrow a tower asleep for the first thousand steps
     torch.nn.init.normal_(model.vision_model.embeddings.patch_embedding.weight, std=0.05)
     return model
 
 
-def sigmoid_loss(pictures: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor):
+def sigmoid_loss(
+    pictures: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
+):
     """SigLIP, equation 1: mean over pictures of −Σ log σ(z (scale·cos + bias)).
 
     pictures, texts: (n, d) unit vectors; pairs: (n, n), True where picture i and caption j belong together.
@@ -88,9 +92,12 @@ def main() -> None:
         model = new_clip(tokenizer)
     scale = torch.nn.Parameter(torch.tensor(2.3))
     bias = torch.nn.Parameter(torch.tensor(-6.0))
-    model.set_attn_implementation("eager")  # on a CPU the fused kernel's backward pass costs more than it saves
+    model.set_attn_implementation(
+        "eager"
+    )  # on a CPU the fused kernel's backward pass costs more than it saves
     model, optimizer = accelerator.prepare(
-        model, torch.optim.AdamW([*model.parameters(), scale, bias], lr=RATE, betas=(0.9, 0.98), weight_decay=0.02)
+        model,
+        torch.optim.AdamW([*model.parameters(), scale, bias], lr=RATE, betas=(0.9, 0.98), weight_decay=0.02),
     )
     pools = [Pool(options.pool, "crops", pixels=True), Pool(options.pool, "whole", pixels=True)]
     for pool in pools:
@@ -105,11 +112,15 @@ def main() -> None:
             pool = pools[step % 3 == 2]
             chosen = rng.integers(len(pool), size=BATCH)
             texts = [
-                caption(the_world, pool.scenes[k], rng) if pool.named[k] is None else crop_caption(the_world, pool.scenes[k], pool.named[k], rng)
+                caption(the_world, pool.scenes[k], rng)
+                if pool.named[k] is None
+                else crop_caption(the_world, pool.scenes[k], pool.named[k], rng)
                 for k in chosen
             ]
             x = torch.from_numpy(pool.pictures[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+            tokens = tokenizer(
+                texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
+            )
             pairs = torch.tensor([[a == b for b in texts] for a in texts], device=accelerator.device)
             with accelerator.autocast():
                 out = model(
@@ -128,7 +139,9 @@ def main() -> None:
                 for pool in pools:
                     pool.refresh()
                 progress.update(task, completed=time.time() - start)
-                print(f"step {step} loss {mean_loss:.3f} batch accuracy {right:.3f} {elapsed:.0f} s", flush=True)
+                print(
+                    f"step {step} loss {mean_loss:.3f} batch accuracy {right:.3f} {elapsed:.0f} s", flush=True
+                )
     model = accelerator.unwrap_model(model)
     model.logit_scale.data.copy_(scale.data)
     model.save_pretrained(options.out)

@@ -23,7 +23,9 @@ from pipelines.embedded.training.world import WORLDS
 SHARD = "9MB"
 
 
-def load_trained(state_path: Path, clip_path: Path, size: str, classes: int) -> tuple[Trainee, float, dict[str, int]]:
+def load_trained(
+    state_path: Path, clip_path: Path, size: str, classes: int
+) -> tuple[Trainee, float, dict[str, int]]:
     """The averaged weights of a run as a `Trainee`, the latent scale, and what it has seen."""
     state = torch.load(state_path, map_location="cpu", weights_only=True)
     trainee = Trainee(new_unet(size), text_tower(CLIPModel.from_pretrained(clip_path)), classes)
@@ -31,7 +33,9 @@ def load_trained(state_path: Path, clip_path: Path, size: str, classes: int) -> 
     return trainee.eval(), state["scale"], state["counts"]
 
 
-def build_pipeline(trainee: Trainee, scale: float, tokenizer: CLIPTokenizer, autoencoder: Path) -> StableDiffusionPipeline:
+def build_pipeline(
+    trainee: Trainee, scale: float, tokenizer: CLIPTokenizer, autoencoder: Path
+) -> StableDiffusionPipeline:
     """A stock pipeline over the trained parts; the autoencoder's ``scaling_factor`` is the training's scale."""
     vae = AutoencoderTiny.from_pretrained(autoencoder)
     vae.register_to_config(scaling_factor=scale)
@@ -67,7 +71,9 @@ def main() -> None:
     options = parser.parse_args()
     cooled = options.run / "cooled.pt"
     source = cooled if cooled.exists() else options.run / "state.pt"
-    trainee, scale, counts = load_trained(source, options.clip, options.size, len(WORLDS[options.world].labels))
+    trainee, scale, counts = load_trained(
+        source, options.clip, options.size, len(WORLDS[options.world].labels)
+    )
     tokenizer = CLIPTokenizer.from_pretrained(options.clip)
     pipe = build_pipeline(trainee, scale, tokenizer, options.autoencoder).to(dtype=torch.float16)
     if options.out.exists():

@@ -92,7 +92,9 @@ def make_chunk(world: World, store: CutoutStore, encoder: torch.nn.Module, seed:
             kept = named_in(shown.masks, box)
             if index not in kept:
                 continue
-            pictures["crops"].append(np.asarray(picture.resize((128, 128), Image.Resampling.BICUBIC, box=box)))
+            pictures["crops"].append(
+                np.asarray(picture.resize((128, 128), Image.Resampling.BICUBIC, box=box))
+            )
             small = [
                 np.asarray(Image.fromarray(mask).resize((128, 128), Image.Resampling.BILINEAR, box=box))
                 for mask in shown.masks
@@ -129,7 +131,9 @@ def save_chunk(folder: Path, number: int, chunk: dict[str, Batch]) -> None:
         else:
             arrays[f"{name}_pixels"] = batch.pixels[:, ::2, ::2]
     text = {
-        name: [{"scene": scene.to_json(), "named": named} for scene, named in zip(b.scenes, b.named, strict=True)]
+        name: [
+            {"scene": scene.to_json(), "named": named} for scene, named in zip(b.scenes, b.named, strict=True)
+        ]
         for name, b in chunk.items()
     }
     arrays["scenes"] = np.frombuffer(json.dumps(text).encode(), np.uint8)

@@ -28,7 +28,9 @@ def orthogonalise(gradient: torch.Tensor, rounds: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum made orthogonal; ``lr`` is the spectral size of one step (about 0.01)."""
 
-    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float = 0.01, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[torch.nn.Parameter], lr: float = 0.01, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

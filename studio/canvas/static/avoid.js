@@ -63,10 +63,10 @@
           cards.delete(id);
         }
       }
-      for (const avoid of avoids) {
+      avoids.forEach((avoid, place) => {
         if (!cards.has(avoid.id)) cards.set(avoid.id, makeCard(avoid.id));
         const card = cards.get(avoid.id);
-        if (card.element.parentNode !== list) list.append(card.element);
+        if (list.children[place] !== card.element) list.insertBefore(card.element, list.children[place] ?? null);
         const url = D.urlOf(avoid.picture);
         if (card.thumb.getAttribute("src") !== url) card.thumb.src = url;
         const label = D.labelOf(avoid);
@@ -78,7 +78,7 @@
         card.alpha.show(avoid.alpha);
         card.threshold.show(avoid.threshold);
         card.where.show(avoid.layer);
-      }
+      });
       list.hidden = avoids.length === 0;
       shared.hidden = avoids.length === 0 && store.doc.spread === 0;
       time.show(share);

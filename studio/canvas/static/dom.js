@@ -220,5 +220,47 @@
     );
   }
 
-  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, fold, freshId });
+  /** Tabs after the ARIA pattern: `parts` is [[icon, label, element], …]; arrow keys go from tab to tab. */
+  function tabs(label, parts) {
+    const panels = parts.map(([, , element], number) =>
+      h("div", { class: "dc-tab-panel", role: "tabpanel", id: freshId("panel"), hidden: number > 0 }, element),
+    );
+    const buttons = parts.map(([icon, title], number) =>
+      h(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: freshId("tab"),
+          class: "dc-tab",
+          "aria-controls": panels[number].id,
+          onclick: () => open(number),
+        },
+        D.icon(icon),
+        h("span", { text: title }),
+      ),
+    );
+    const open = (chosen) => {
+      buttons.forEach((button, number) => {
+        button.setAttribute("aria-selected", String(number === chosen));
+        button.tabIndex = number === chosen ? 0 : -1;
+        panels[number].hidden = number !== chosen;
+      });
+    };
+    const list = h("div", { class: "dc-tabs", role: "tablist", "aria-label": label }, buttons);
+    list.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by) return;
+      event.stopPropagation();
+      event.preventDefault();
+      const next = (buttons.indexOf(document.activeElement) + by + buttons.length) % buttons.length;
+      open(next);
+      buttons[next].focus();
+    });
+    panels.forEach((panel, number) => panel.setAttribute("aria-labelledby", buttons[number].id));
+    open(0);
+    return h("div", { class: "dc-tab-box" }, list, panels);
+  }
+
+  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, fold, tabs, freshId });
 })();

@@ -11,9 +11,11 @@
   const LEAST = 4; // screen pixels a layer keeps when it is made smaller
 
   class View {
-    /** `host`: the element to fill. `store`, `pictures` as elsewhere; `say(sentence)` reports what failed. */
-    constructor(host, store, pictures, say) {
+    /** `host`: the element to fill. `store`, `pictures` as elsewhere; `say(sentence)` reports what failed,
+     * `moved()` that the canvas lies elsewhere on the stage now. */
+    constructor(host, store, pictures, say, moved = () => {}) {
       this.host = host;
+      this.moved = moved;
       this.store = store;
       this.pictures = pictures;
       this.say = say;
@@ -86,6 +88,7 @@
       if (!width || !height) return;
       this.stage.size({ width, height });
       this.draw();
+      this.moved();
     }
 
     /** Where the canvas lies on the stage, in screen pixels. */

@@ -17,8 +17,12 @@ def test_sigmoid_loss_prefers_right_pairs() -> None:
 
 def test_equal_captions_are_pairs() -> None:
     vectors = torch.ones(2, 3) / 3**0.5
-    alone = sigmoid_loss(vectors, vectors, torch.eye(2, dtype=torch.bool), torch.tensor(2.0), torch.tensor(0.0))
-    both = sigmoid_loss(vectors, vectors, torch.ones(2, 2, dtype=torch.bool), torch.tensor(2.0), torch.tensor(0.0))
+    alone = sigmoid_loss(
+        vectors, vectors, torch.eye(2, dtype=torch.bool), torch.tensor(2.0), torch.tensor(0.0)
+    )
+    both = sigmoid_loss(
+        vectors, vectors, torch.ones(2, 2, dtype=torch.bool), torch.tensor(2.0), torch.tensor(0.0)
+    )
     assert both < alone
 
 

@@ -40,7 +40,10 @@ def test_optimizers_share_out_every_weight_once() -> None:
     trainee = denoiser.Trainee(denoiser.new_unet(), denoiser.text_tower(new_clip(tokenizer)), 3)
     for kind in ("adamw", "muon"):
         given = [
-            id(p) for o in denoiser.optimizers(trainee, kind, 1e-3) for group in o.param_groups for p in group["params"]
+            id(p)
+            for o in denoiser.optimizers(trainee, kind, 1e-3)
+            for group in o.param_groups
+            for p in group["params"]
         ]
         assert len(given) == len(set(given)) == len(list(trainee.parameters()))
 
@@ -91,3 +94,15 @@ def test_export_is_safetensors_in_small_files(exported: Path) -> None:
         with safe_open(path, "pt") as file:
             names |= set(file.keys())
     assert names == set(denoiser.new_unet().state_dict())
+
+
+def test_a_new_run_can_start_from_exported_weights(exported: Path) -> None:
+    torch.manual_seed(5)
+    tokenizer = build_tokenizer(["cat", "a"])
+    trainee = denoiser.Trainee(denoiser.new_unet(), denoiser.text_tower(new_clip(tokenizer)), 3)
+    scale = denoiser.start_from(trainee, exported / "weights")
+    state = torch.load(exported / "state.pt", weights_only=True)["average"]
+    assert scale == pytest.approx(1.05)
+    for name, weight in trainee.state_dict().items():
+        if not name.startswith("head."):
+            torch.testing.assert_close(weight, state[name])

@@ -49,7 +49,11 @@ def test_class_map_marks_covered_cells_only() -> None:
 
 
 def test_chunk_round_trip(
-    small: World, shapes: CutoutStore, encoder: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: World,
+    shapes: CutoutStore,
+    encoder: torch.nn.Module,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(latents, "CHUNK", 4)
     chunk = latents.make_chunk(small, shapes, encoder, seed=3)

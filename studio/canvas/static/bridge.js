@@ -1,0 +1,205 @@
+/* The studio as one component of the page, and its wire to the server.
+ *
+ * To the server go the document (`props.value`, client-side until an event takes it) and named events; back come a
+ * document (`value`), the report of a run (`run`) and files to download (`saved`). Names of events stand in the
+ * component's Python alone. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+  const { h } = D;
+
+  class Studio {
+    constructor({ element, props, trigger, server, upload, watch }) {
+      Object.assign(this, { root: element, props, trigger, server, upload });
+      this.settings = props.settings;
+      this.pending = new Set(); // uploads under way
+      this.uploaded = new Map(); // cut-out name -> uploaded file
+      const known = props.value?.layers ? props.value : null; // Gradio's "no value yet" is an empty text
+      this.store = new D.Store(known ?? this.settings.empty, this.settings.limits);
+      this.pictures = new D.Pictures(this.settings.limits);
+      this.results = new D.Results(this);
+      this.#build();
+      this.store.subscribe(({ doc, say }) => this.#changed(doc, say));
+      watch("value", () => this.#receive(props.value));
+      watch("run", () => props.run && this.results.take(props.run));
+      watch("saved", () => this.#saved(props.saved));
+      this.themes = new MutationObserver(() => this.view.restyle());
+      this.themes.observe(document.body, { attributes: true, attributeFilter: ["class"] });
+      if (known) this.#ready();
+    }
+
+    destroy() {
+      this.themes.disconnect();
+      this.view.destroy();
+      this.frame.remove();
+    }
+
+    #build() {
+      const stageHost = h("div", { class: "dc-konva" });
+      this.stage = h(
+        "div",
+        {
+          class: "dc-stage",
+          tabindex: "0",
+          role: "application",
+          "aria-label": "Canvas. Arrow keys move the selected layer, Alt and brackets choose another.",
+        },
+        stageHost,
+        this.results.overlay,
+        h("div", { class: "dc-drop", "aria-hidden": "true" }, h("span", { text: "Drop to add as layers" })),
+      );
+      this.live = h("p", { class: "dc-sr", role: "status", "aria-live": "polite" });
+      const layers = D.layersPanel(this);
+      const inspector = D.inspectorPanel(this);
+      const scene = D.scenePanel(this);
+      const avoid = D.avoidPanel(this);
+      const header = D.headerBar(this);
+      const tools = D.stageTools(this);
+      const prompt = D.promptBar(this);
+      const drawer = D.drawerPanel(this);
+      const side = D.tabs("Settings", [
+        ["layers", "Layers", h("div", {}, layers.element, inspector.element)],
+        ["sliders", "Scene", scene.element],
+        ["ban", "Avoid", avoid.element],
+      ]);
+      this.panels = [layers, inspector, scene, avoid, header, tools, prompt];
+      this.showRunning = prompt.showRunning;
+      this.frame = h(
+        "div",
+        { class: "dc-studio" },
+        header.element,
+        drawer.element,
+        h("main", { class: "dc-centre" }, tools.element, this.stage, this.results.shelf, prompt.element),
+        h("aside", { class: "dc-side", "aria-label": "Settings" }, side),
+        this.live,
+      );
+      this.root.querySelector(".dc-root").replaceChildren(this.frame);
+      this.view = new D.View(stageHost, this.store, this.pictures, (sentence) => this.results.fail(sentence), () =>
+        this.results.fit(),
+      );
+      this.view.restyle();
+      this.stage.addEventListener("pointerdown", () => {
+        this.stage.classList.add("dc-by-pointer"); // the focus ring is for keys
+        this.stage.focus({ preventScroll: true });
+      });
+      this.stage.addEventListener("keydown", () => this.stage.classList.remove("dc-by-pointer"));
+      D.listenToKeys(this, this.frame);
+      D.listenToDrops(this, this.stage);
+      this.#show();
+    }
+
+    #show() {
+      const { width, height } = this.store.doc.canvas;
+      this.stage.style.setProperty("--dc-ratio", `${width} / ${height}`);
+      for (const panel of this.panels) panel.show();
+    }
+
+    #changed(docChanged, say) {
+      if (docChanged) this.props.value = this.store.doc;
+      if (say) this.live.textContent = say;
+      this.view.draw();
+      this.#show();
+    }
+
+    /** A document from the server: the first one, an opened file or a preset. */
+    #receive(doc) {
+      if (!doc?.layers || doc === this.store.doc) return;
+      const first = !this.root.dataset.ready;
+      this.store.replace({ ...this.settings.empty, ...doc }, { first });
+      this.results.look(null);
+      this.results.error.hidden = true;
+      this.#ready();
+    }
+
+    #ready() {
+      this.root.dataset.ready = "1";
+    }
+
+    #saved(saved) {
+      if (!saved) return;
+      if (saved.error) return this.results.fail(saved.error);
+      const link = h("a", { href: D.urlOf(saved.file), download: saved.name });
+      document.body.append(link);
+      link.click();
+      link.remove();
+    }
+
+    /** Runs a command; what it refuses is shown as a sentence. */
+    attempt(command) {
+      try {
+        return command();
+      } catch (error) {
+        if (!(error instanceof D.Refused)) throw error;
+        this.results.fail(error.message);
+        return undefined;
+      }
+    }
+
+    /** Sends an event once all uploads are in and the document has been handed over. */
+    async send(name, data = {}) {
+      await Promise.allSettled([...this.pending]);
+      const { incoming = null } = this;
+      this.incoming = null;
+      this.props.value = { ...this.store.doc, incoming };
+      await new Promise((resolve) => setTimeout(resolve));
+      this.trigger(name, data);
+    }
+
+    render() {
+      if (this.results.running) return;
+      this.results.begin();
+      this.send("dc_render");
+    }
+
+    stop() {
+      this.trigger("dc_stop");
+    }
+
+    save() {
+      this.send("dc_save");
+    }
+
+    openPreset(name) {
+      this.send("dc_preset", { name });
+    }
+
+    /** The scene prompt with the layers' words put in; null when the server does not answer. */
+    async weave(prompt, words) {
+      try {
+        return await this.server.weave({ prompt, words });
+      } catch {
+        return null;
+      }
+    }
+
+    /** Uploads a browser file; gives the reference that documents hold. */
+    async sendFile(file) {
+      const work = this.upload(file);
+      this.pending.add(work);
+      try {
+        const { path, url } = await work;
+        return {
+          path,
+          url,
+          orig_name: file.name,
+          size: file.size,
+          mime_type: file.type,
+          is_stream: false,
+          meta: { _type: "gradio.FileData" },
+        };
+      } catch {
+        throw new D.Refused(`${file.name} could not be uploaded; try again.`);
+      } finally {
+        this.pending.delete(work);
+      }
+    }
+  }
+
+  D.Studio = Studio;
+
+  /** Called by the component's script; a second call on the same element takes the first one's place. */
+  D.mount = (wires) => {
+    wires.element.decollage?.destroy();
+    wires.element.decollage = new Studio(wires);
+  };
+})();

@@ -1,0 +1,66 @@
+/* The keyboard: commands while the focus is anywhere in the studio but in a text. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  const isTyping = (target) => target.matches?.("input, textarea, select, [contenteditable]");
+
+  /** What a key press asks for: {command, …}, or null. Pure: takes what it reads of the event. */
+  function keyCommand({ key, ctrlKey, metaKey, shiftKey, altKey }) {
+    const mod = ctrlKey || metaKey;
+    const low = key.length === 1 ? key.toLowerCase() : key;
+    if (mod && key === "Enter") return { command: "render", whileTyping: true };
+    if (mod && low === "s") return { command: "save", whileTyping: true };
+    if (mod && low === "z") return { command: shiftKey ? "redo" : "undo" };
+    if (mod && low === "y") return { command: "redo" };
+    if (mod && low === "d") return { command: "duplicate" };
+    if (mod && key === "]") return { command: "up" };
+    if (mod && key === "[") return { command: "down" };
+    if (altKey && key === "]") return { command: "next", by: 1 };
+    if (altKey && key === "[") return { command: "next", by: -1 };
+    if (mod || altKey) return null;
+    if (key === "Delete" || key === "Backspace") return { command: "remove" };
+    if (key === "Escape") return { command: "none" };
+    if (key in ARROWS) {
+      const step = shiftKey ? 10 : 1;
+      return { command: "nudge", dx: ARROWS[key][0] * step, dy: ARROWS[key][1] * step };
+    }
+    return null;
+  }
+
+  function listenToKeys(app, element) {
+    const { store } = app;
+    element.addEventListener("keydown", (event) => {
+      const wish = keyCommand(event);
+      if (!wish || (isTyping(event.target) && !wish.whileTyping)) return;
+      const layer = store.current;
+      const onLayer = (act) => {
+        if (!layer) return false;
+        app.attempt(() => act(layer));
+        return true;
+      };
+      const place = store.doc.layers.findIndex((one) => one.id === store.selected);
+      const done = {
+        render: () => app.render(),
+        save: () => app.save(),
+        undo: () => store.undo(),
+        redo: () => store.redo(),
+        duplicate: () => onLayer(({ id }) => store.duplicate(id)),
+        up: () => onLayer(({ id }) => store.shift(id, 1)),
+        down: () => onLayer(({ id }) => store.shift(id, -1)),
+        remove: () => onLayer(({ id }) => store.remove(id)),
+        none: () => store.select(null),
+        next: () => store.select(store.doc.layers.at(place < 0 && wish.by < 0 ? -1 : place + wish.by)?.id ?? null),
+        nudge: () =>
+          onLayer(({ id, x, y, locked }) => {
+            if (!locked) store.patchLayer(id, { x: x + wish.dx, y: y + wish.dy }, { tag: `nudge:${id}`, say: "Moved." });
+          }),
+      }[wish.command]();
+      if (done !== false) event.preventDefault();
+    });
+  }
+
+  Object.assign(D, { keyCommand, listenToKeys });
+})();

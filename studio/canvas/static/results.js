@@ -1,0 +1,182 @@
+/* What the run says and what came of it: the preview over the stage, the strip of results, status and warnings.
+ *
+ * A report from the server tells the whole run so far, so a report that is lost or comes twice does no harm. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+  const { h } = D;
+
+  const KEPT = 64;
+
+  class Results {
+    constructor(app) {
+      this.app = app;
+      this.all = []; // {key, url, name, seed, about}
+      this.shown = null; // key of the result on the stage, "preview", or null for the collage
+      this.report = null;
+      this.seq = 0;
+      this.lastSeed = null;
+      this.#build();
+    }
+
+    get running() {
+      return this.report?.state === "running";
+    }
+
+    #build() {
+      this.picture = h("img", { class: "dc-result-picture", alt: "" });
+      this.overlay = h("div", { class: "dc-result", hidden: true }, this.picture);
+      const tab = (label, onclick) =>
+        h("button", { type: "button", class: "dc-segment", "aria-pressed": "false", onclick, text: label });
+      this.toCollage = tab("Collage", () => this.look(null));
+      this.toResult = tab("Result", () => this.look(this.running ? "preview" : (this.all[0]?.key ?? null)));
+      this.segments = h("div", { class: "dc-segments", role: "group", "aria-label": "Show", hidden: true }, this.toCollage, this.toResult);
+
+      this.strip = h("ul", { class: "dc-strip", "aria-label": "Results, newest first" });
+      this.caption = h("span", { class: "dc-caption" });
+      this.download = h("a", { class: "dc-button", download: "" }, D.icon("download"), h("span", { text: "Download" }));
+      this.keepSeed = D.textButton("seed", "Keep seed", () => {
+        const one = this.all.find((result) => result.key === this.shown);
+        if (one) this.app.store.patch({ seed: one.seed });
+      }, { title: "Use this seed for the next render" });
+      this.bar = h("div", { class: "dc-result-bar", hidden: true }, this.caption, this.keepSeed, this.download);
+      this.shelf = h("section", { class: "dc-shelf", "aria-label": "Results", hidden: true }, this.bar, this.strip);
+
+      this.progress = h("div", { class: "dc-progress", hidden: true }, h("div", { class: "dc-progress-bar" }));
+      this.status = h("p", { class: "dc-status", role: "status" });
+      this.error = h("p", { class: "dc-error", role: "alert", hidden: true });
+      this.warnings = h("ul", { class: "dc-warnings", "aria-label": "Warnings", hidden: true });
+      this.news = h("div", { class: "dc-news" }, this.progress, this.status, this.error, this.warnings);
+    }
+
+    /** Shows one sentence about something that did not work; the next success takes it away. */
+    fail(sentence) {
+      this.error.replaceChildren(
+        D.icon("warn"),
+        h("span", { text: sentence }),
+        D.iconButton("close", "Dismiss", () => (this.error.hidden = true), { kind: "dc-small" }),
+      );
+      this.error.hidden = false;
+    }
+
+    /** Before anything has come back. */
+    begin() {
+      this.error.hidden = true;
+      this.take({ state: "running", text: "Starting…", results: [], warnings: [], share: 0 });
+    }
+
+    take(report) {
+      if (report.seq && report.seq <= this.seq) return; // overtaken on the way
+      this.seq = report.seq ?? this.seq;
+      const wasRunning = this.running;
+      this.report = report;
+      this.status.textContent = report.text ?? "";
+      this.progress.hidden = report.state !== "running";
+      this.progress.firstChild.style.width = `${Math.round((report.share ?? 0) * 100)}%`;
+      if (report.error) this.fail(report.error);
+      this.#warn(report.warnings ?? []);
+      let newest = null;
+      for (const result of report.results ?? []) {
+        const key = `${report.id}-${result.image}`;
+        const known = this.all.find((one) => one.key === key);
+        if (known) {
+          known.url = D.urlOf(result.file); // the same picture, with more said of how it came about
+          continue;
+        }
+        newest = { ...result, key, url: D.urlOf(result.file) };
+        this.all.unshift(newest);
+        this.lastSeed = result.seed;
+      }
+      this.all.length = Math.min(this.all.length, KEPT);
+      if (newest) {
+        this.error.hidden = !report.error;
+        this.#drawStrip();
+        if (this.shown !== null || !wasRunning) this.look(newest.key);
+      } else if (report.state === "running" && report.preview) {
+        this.preview = report.preview;
+        if (this.shown === null && !this.stayed) this.shown = "preview";
+        if (this.shown === "preview") this.#drawStage();
+      }
+      if (report.state !== "running") {
+        this.preview = null;
+        this.stayed = false;
+        if (this.shown === "preview") this.look(report.state === "done" ? (this.all[0]?.key ?? null) : null);
+      }
+      this.#drawStage();
+      this.app.showRunning(this.running);
+    }
+
+    #warn(warnings) {
+      this.warnings.hidden = warnings.length === 0;
+      this.warnings.replaceChildren(
+        ...warnings.map((sentence) => h("li", {}, D.icon("warn"), h("span", { text: sentence }))),
+      );
+    }
+
+    /** Shows a result by key, the running preview, or with null the collage. */
+    look(key) {
+      this.shown = key;
+      if (key === null && this.running) this.stayed = true; // the user went back: previews do not take the stage again
+      if (key !== null) this.stayed = false;
+      this.#drawStage();
+    }
+
+    #drawStage() {
+      const one = this.all.find((result) => result.key === this.shown);
+      const url = one?.url ?? (this.shown === "preview" ? this.preview : null);
+      const hasSomething = this.all.length > 0 || Boolean(this.preview);
+      this.segments.hidden = !hasSomething;
+      this.overlay.hidden = !url;
+      if (url && this.picture.getAttribute("src") !== url) this.picture.src = url;
+      this.fit();
+      this.picture.alt = one ? `Result, seed ${one.seed}` : "Preview of the running render";
+      this.overlay.classList.toggle("dc-is-preview", !one);
+      this.toCollage.setAttribute("aria-pressed", String(!url));
+      this.toResult.setAttribute("aria-pressed", String(Boolean(url)));
+      this.toResult.textContent = this.running && !one ? "Preview" : "Result";
+      this.bar.hidden = !one;
+      if (one) {
+        this.caption.textContent = one.about;
+        this.download.href = one.url;
+        this.download.setAttribute("download", one.name);
+      }
+      for (const item of this.strip.children) {
+        const chosen = item.dataset.key === this.shown;
+        item.firstChild.classList.toggle("dc-selected", chosen);
+        if (chosen) item.firstChild.setAttribute("aria-current", "true");
+        else item.firstChild.removeAttribute("aria-current");
+      }
+      if (url) this.app.view?.store.select(null);
+    }
+
+    /** Puts the result exactly where the canvas lies under it. */
+    fit() {
+      const place = this.app.view?.place;
+      if (!place) return;
+      const { left, top, width, height } = place;
+      Object.assign(this.picture.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    }
+
+    #drawStrip() {
+      this.shelf.hidden = this.all.length === 0;
+      const have = new Map([...this.strip.children].map((item) => [item.dataset.key, item]));
+      this.strip.replaceChildren(
+        ...this.all.map(
+          (one) =>
+            have.get(one.key) ??
+            h(
+              "li",
+              { "data-key": one.key },
+              h(
+                "button",
+                { type: "button", class: "dc-tile", "aria-label": `Show the result with seed ${one.seed}`, title: `Seed ${one.seed}`, onclick: () => this.look(one.key) },
+                h("img", { src: one.url, alt: "", loading: "lazy", decoding: "async" }),
+              ),
+            ),
+        ),
+      );
+    }
+  }
+
+  Object.assign(D, { Results });
+})();

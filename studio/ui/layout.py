@@ -1,0 +1,92 @@
+"""The page: one canvas component, and the handlers of its events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported: nothing leaves this machine
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from pipelines.errors import EngineError
+from studio import pictures
+from studio.canvas.component import STATIC, CollageCanvas
+from studio.canvas.exchange import Uploads
+from studio.session import Jobs
+from studio.ui.files import Files
+from studio.ui.run import Decorator, GetEngine, Runner
+from studio.ui.settings import DRAWER, offered_models, settings
+from studio.ui.start import first_page
+
+_HOUR = 3600
+
+
+def build(
+    *, models: Sequence[str] = ("embedded",), engine: GetEngine | None = None, gpu: Decorator | None = None
+) -> gr.Blocks:
+    """The studio as a Gradio app, not yet launched (`launch_options` has what `launch` needs).
+
+    ``models`` are offered whether or not they are on this machine; ``engine`` gives the engine (default: the one
+    shared with the command line); ``gpu`` decorates the render function on ZeroGPU.
+    """
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    gr.set_static_paths([STATIC, DRAWER])
+
+    def keep(name: str, data: bytes) -> str:
+        return save_bytes_to_cache(data, name, str(folder))
+
+    cards = offered_models(models)
+    jobs, uploads = Jobs(), Uploads(folder)
+    files = Files(jobs, uploads, keep)
+    runner = Runner(jobs, uploads, keep, tuple(card.name for card in cards), engine or _default_engine, gpu)
+
+    with gr.Blocks(
+        title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, 48 * _HOUR)
+    ) as demo:
+        canvas = CollageCanvas(settings=settings(cards), elem_id="studio")
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        render = canvas.dc_render(
+            runner.render, canvas, canvas, concurrency_limit=1, concurrency_id="engine", **quiet
+        )
+        canvas.dc_stop(runner.stop, None, canvas, cancels=[render], queue=False, **quiet)
+        canvas.dc_open(files.open, canvas, canvas, **quiet)
+        canvas.dc_save(files.save, canvas, canvas, **quiet)
+        canvas.dc_preset(files.preset, None, canvas, **quiet)
+        demo.load(lambda: first_page(files, cards[0].name), None, canvas, **quiet)
+        demo.unload(runner.drop)
+    demo.queue(default_concurrency_limit=4, max_size=64)
+    return demo
+
+
+def launch_options() -> dict[str, Any]:
+    """Arguments of ``launch`` that belong to the page, wherever it is launched."""
+    return {
+        "theme": gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        "css": (STATIC / "page.css").read_text(encoding="utf-8"),
+        "footer_links": [],
+        "run_history": False,
+        "max_file_size": pictures.MAX_FILE,
+    }
+
+
+def launch(*, host: str = "127.0.0.1", port: int = 7860, share: bool = False, browser: bool = True) -> None:
+    """Open the studio and serve it until interrupted. Raises `EngineError` when the port is taken."""
+    try:
+        build().launch(server_name=host, server_port=port, share=share, inbrowser=browser, **launch_options())
+    except OSError as error:
+        raise EngineError(
+            f"the page cannot be served on {host}:{port} ({' '.join(str(error).split())}); choose another port."
+        ) from None
+
+
+def _default_engine() -> Any:
+    from pipelines.engine import default_engine
+
+    return default_engine()

@@ -1,0 +1,99 @@
+"""Render and Stop: from the page's document through the engine to reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, cast
+
+import gradio as gr
+
+from pipelines.errors import Cancelled, DecollageError, ModelError
+from pipelines.events import Event
+from pipelines.pictures import PictureStore
+from pipelines.request import RenderRequest
+from studio.canvas.exchange import Uploads, to_collage
+from studio.session import Job, Jobs
+from studio.to_request import to_request
+from studio.ui.report import Keep, Report, as_sentence
+
+if TYPE_CHECKING:
+    from pipelines.engine import Engine
+
+GetEngine = Callable[[], "Engine"]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Update = dict[str, Any]
+
+
+class Runner:
+    """Renders for all tabs. ``engine`` is asked for when the first render comes; ``gpu`` is ZeroGPU's decorator."""
+
+    def __init__(
+        self, jobs: Jobs, uploads: Uploads, keep: Keep, models: tuple[str, ...], engine: GetEngine, gpu: Decorator | None
+    ) -> None:
+        self.jobs, self.uploads, self.keep, self.models = jobs, uploads, keep, models
+        self._engine = engine
+        self._on_gpu = gpu(_render_elsewhere) if gpu else None
+
+    def render(self, page: dict[str, Any] | None, request: gr.Request) -> Generator[Update]:
+        """Reports of one run, the last with state done, stopped or failed; closing the generator stops the run."""
+        job = self.jobs.begin(request.session_hash or "")
+        plain: dict[str, Any] = {"id": job.number, "state": "running", "text": "Reading the collage…"}
+        try:
+            yield self._update(plain)
+            for plain in self._reports(page, job):
+                yield self._update(plain)
+        except Cancelled:
+            yield self._update({**plain, "state": "stopped", "text": "Stopped.", "preview": None})
+        except DecollageError as error:
+            yield self._update(_failed(plain, as_sentence(str(error))))
+        except Exception:
+            yield self._update(_failed(plain, "Something went wrong that Decollage did not expect; its log says what."))
+            raise
+        finally:
+            self.jobs.end(job)
+
+    def _reports(self, page: dict[str, Any] | None, job: Job) -> Iterator[dict[str, Any]]:
+        collage, library = to_collage(page, self.uploads)
+        if collage.model not in self.models:
+            raise ModelError(f"model {collage.model!r} is not on this machine; choose {' or '.join(self.models)}.")
+        store = PictureStore()
+        prepared = to_request(collage, library, store)
+        report = Report(job.number, collage, library, prepared.request, self.keep)
+        for warning in prepared.warnings:
+            report.warn(warning.message)
+        yield report.plain
+        with closing(self._events(prepared.request, store, job)) as events:
+            for event in events:
+                if job.cancel.is_set():
+                    raise Cancelled("the run was stopped.")
+                report.take(event)
+                yield report.plain
+
+    def _events(self, request: RenderRequest, store: PictureStore, job: Job) -> Generator[Event]:
+        if self._on_gpu:  # another process: it cannot see the stop sign, but closing the generator ends it
+            return cast("Generator[Event]", self._on_gpu(request, store))
+        return cast("Generator[Event]", self._engine().render(request, store, cancel=job.cancel))
+
+    def stop(self, request: gr.Request) -> Update:
+        """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""
+        self.jobs.stop(request.session_hash or "")
+        return self._update({"id": None, "state": "stopped", "text": "Stopped."})
+
+    def drop(self, request: gr.Request) -> None:
+        """The tab was closed: nobody waits for its run."""
+        self.jobs.stop(request.session_hash or "")
+
+    def _update(self, plain: dict[str, Any]) -> Update:
+        return gr.update(run={**plain, "seq": self.jobs.number()})
+
+
+def _failed(plain: dict[str, Any], sentence: str) -> dict[str, Any]:
+    return {**plain, "state": "failed", "text": "", "preview": None, "error": sentence}
+
+
+def _render_elsewhere(request: RenderRequest, store: PictureStore) -> Generator[Event]:
+    """What runs in ZeroGPU's process; everything in and out can be pickled."""
+    from pipelines.engine import default_engine
+
+    yield from default_engine().render(request, store)

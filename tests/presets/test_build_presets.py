@@ -1,0 +1,53 @@
+"""The committed presets are what their recipe makes, and their true scenes lie where their layers lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.embedded.training.scenes import render
+from pipelines.measure.similarity import masked_error
+from presets import build
+from studio.compositing import compose
+from studio.formats import archive, open_any
+
+
+@pytest.mark.parametrize("name", sorted(build.PRESETS))
+def test_committed_file_is_what_the_recipe_makes(name: str, tmp_path: Path) -> None:
+    made = build.PRESETS[name]()
+    collage, library = open_any(build.HERE / f"{name}.collage")
+    assert collage == made.collage
+    assert set(made.collage.pictures()) <= set(library)
+    assert build.read_truth(name) == made.truth
+    archive.write(tmp_path / "again.collage", made.collage, made.library)
+    assert (tmp_path / "again.collage").read_bytes() == (build.HERE / f"{name}.collage").read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(build.PRESETS))
+def test_layers_lie_where_the_true_scene_has_them(name: str) -> None:
+    made = build.PRESETS[name]()
+    composition = compose(made.collage, made.library)
+    flat = render(made.truth, build.drawer_store(), light=False)
+    assert masked_error(composition.flat, flat.image) < 8, "two resamplings of the same picture"
+    for visible, mask in zip(composition.visible, flat.masks, strict=True):
+        both = np.minimum(visible, mask).sum() / np.maximum(visible, mask).sum()
+        assert both > 0.92, "a shift of half a pixel at most"
+    for layer, item in zip(made.collage.layers, made.truth.items, strict=True):
+        assert layer.prompt == build.words(item.label) and layer.prompt in made.collage.prompt
+
+
+def test_evening_leaves_something_to_harmonize() -> None:
+    scene = build.evening().truth
+    lit, flat = (render(scene, build.drawer_store(), light=light) for light in (True, False))
+    assert masked_error(lit.image, flat.image, flat.masks.sum(0)) > 25
+
+
+def test_each_preset_uses_what_it_shows() -> None:
+    made = {name: recipe().collage for name, recipe in build.PRESETS.items()}
+    assert len(made["parade"].layers) == 3
+    assert [layer.harmonize for layer in made["keep"].layers].count(0.0) == 1
+    assert made["spread"].spread > 0 and made["spread"].images > 1
+    assert made["avoid"].avoids
+    assert all(collage.name and collage.seed is not None for collage in made.values())

@@ -1,0 +1,222 @@
+"""``decollage render`` on a real, tiny model: pictures that carry their collage, never one over another."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.errors import Cancelled
+from pipelines.events import Event, ImageDone, Started
+from pipelines.pictures import PictureStore
+from studio.cli import main
+from studio.cli.render import _Run, write_new
+from studio.compositing import compose
+from studio.document import Collage, Layer
+from studio.formats import archive, open_any
+from studio.pictures import Library
+from studio.to_request import to_request
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def collage(library: Library) -> Collage:
+    picture = library.add(Image.new("RGB", (20, 20), "red"))
+    return Collage(
+        canvas={"width": 64, "height": 64},
+        prompt="a beach",
+        steps=3,
+        layers=(Layer(id="a", name="cat", prompt="cat", picture=picture, x=30.0, y=20.0),),
+    )
+
+
+@pytest.fixture
+def file(collage: Collage, library: Library, tmp_path: Path) -> Path:
+    path = tmp_path / "evening.collage"
+    archive.write(path, collage, library)
+    return path
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_rendering_writes_pictures_that_render_again(
+    capsys: pytest.CaptureFixture[str],
+    collage: Collage,
+    library: Library,
+    file: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "new" / "out"
+    command = ["render", str(file), "-o", str(out), "--model", str(tiny_model)]
+    assert main([*command, "--seed", "7", "--images", "2", "--set", "layers.cat.harmonize=0.9"]) == 0
+    said = capsys.readouterr()
+    first, second = out / "evening-7.png", out / "evening-8.png"
+    assert sorted(out.iterdir()) == [first, second]
+    lines = [line.split("\t") for line in said.out.splitlines()]
+    assert [line[:4] for line in lines] == [
+        [str(first), "seed 7", "64x64", "3 steps"],
+        [str(second), "seed 8", "64x64", "3 steps"],
+    ]
+    assert all(line[4].endswith(" s") for line in lines)
+    assert said.err == ""
+
+    carried, _ = open_any(second)
+    expected = collage.replace(seed=8, model=str(tiny_model)).replace_layer("a", harmonize=0.9)
+    assert carried == expected
+    flat = compose(collage, library).flat
+    assert (pixels(first) != flat).any()
+    assert (pixels(first) != pixels(second)).any()
+
+    assert main(["render", str(second), "-o", str(out)]) == 0
+    assert (pixels(out / "evening-8-8.png") == pixels(second)).all()
+
+
+def test_an_existing_picture_is_never_overwritten(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "evening-0.png").write_bytes(b"mine")
+    command = [
+        "render",
+        str(file),
+        "-o",
+        str(tmp_path),
+        "--model",
+        str(tiny_model),
+        "--seed",
+        "0",
+        "--steps",
+        "1",
+    ]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert (tmp_path / "evening-0.png").read_bytes() == b"mine"
+    assert (pixels(tmp_path / "evening-0-2.png") == pixels(tmp_path / "evening-0-3.png")).all()
+
+
+def test_warnings_go_to_stderr_one_a_line(
+    capsys: pytest.CaptureFixture[str],
+    collage: Collage,
+    library: Library,
+    file: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    collage = collage.replace_layer("a", scale_x=0.05, scale_y=0.05)
+    archive.write(file, collage, library)
+    assert main(["render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--seed", "0"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("decollage: warning: layer 'cat' shows only 1 pixels")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "setting", ["scheduler=nonsense", "layers.cat.keep_shape=0.5", "layers.cat.look=true"]
+)
+def test_what_the_engine_cannot_do_is_1_by_name(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path, setting: str
+) -> None:
+    out = tmp_path / "out"
+    assert main(["render", str(file), "-o", str(out), "--model", str(tiny_model), "--set", setting]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("decollage: ")
+    assert said.err.count("\n") == 1
+    word = setting.split("=")[1 if setting.startswith("scheduler") else 0].split(".")[-1]
+    assert word.replace("_", " ") in said.err.replace("_", " ")
+    assert list(out.iterdir()) == []
+
+
+def test_an_interrupt_is_130_and_stops_the_run(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    def press() -> None:
+        while not any(thread.name == "render" for thread in threading.enumerate()):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        signal.raise_signal(signal.SIGINT)
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    out = tmp_path / "out"
+    command = [
+        "render",
+        str(file),
+        "-o",
+        str(out),
+        "--model",
+        str(tiny_model),
+        "--steps",
+        "200",
+        "--images",
+        "16",
+    ]
+    assert main(command) == 130
+    finger.join()
+    assert capsys.readouterr().err.endswith("decollage: interrupted.\n")
+    assert not any(thread.name == "render" for thread in threading.enumerate())
+
+
+def test_pictures_finished_before_a_stop_are_kept(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    collage = collage.replace(images=2, seed=3)
+    prepared = to_request(collage, library, PictureStore())
+    picture = np.full((64, 64, 3), 9, np.uint8)
+
+    def events() -> Iterator[Event]:
+        yield Started("a beach, cat", 3, 2)
+        yield ImageDone(0, 3, picture)
+        raise Cancelled("the run was stopped.")
+
+    with pytest.raises(Cancelled):
+        _Run("evening", collage, library, prepared, tmp_path).follow(events())
+    assert [path.name for path in tmp_path.iterdir()] == ["evening-3.png"]
+    assert (pixels(tmp_path / "evening-3.png") == picture).all()
+    assert open_any(tmp_path / "evening-3.png")[0] == collage.replace(images=1)
+    assert capsys.readouterr().out == f"{tmp_path / 'evening-3.png'}\tseed 3\t64x64\t3 steps\n"
+
+
+def test_new_files_are_numbered(tmp_path: Path) -> None:
+    names = [write_new(tmp_path, "a", bytes([n])).name for n in range(3)]
+    assert names == ["a.png", "a-2.png", "a-3.png"]
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"\0", b"\1", b"\2"]
+
+
+def test_a_terminal_sees_a_progress_bar(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    file: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--seed", "0"]) == 0
+    said = capsys.readouterr()
+    assert "evening" in said.err
+    assert "1/1 images" in said.err
+    assert "\x1b" not in said.out
+
+
+def test_a_script_sees_nothing_but_the_lines(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """In a process of its own: libraries that load for the first time talk most."""
+    start = "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--seed", "0"]
+    done = subprocess.run(
+        [sys.executable, "-c", start, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{tmp_path / 'evening-0.png'}\tseed 0\t64x64\t3 steps\t")
+    assert done.stdout.count("\n") == 1
