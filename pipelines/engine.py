@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.errors import Cancelled, DecollageError, ModelError
+from pipelines.errors import Cancelled, DecollageError, ModelError, PictureError
 from pipelines.events import Event, Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
@@ -25,6 +25,8 @@ from pipelines.request import RenderRequest
 
 if TYPE_CHECKING:
     import torch
+
+    from pipelines.methods.base import Method
 
 PREVIEW_SECONDS = 0.5
 """Least time between two previews."""
@@ -145,20 +147,39 @@ class _Job:
         start = time.monotonic()
         self.check()
         methods = methods_for(request)
+        self._look_at_pictures()
         loaded = self.engine.load(request.model)
         while not loaded.lock.acquire(timeout=PATIENCE):
             self.check()
         try:
             self.check()
-            pictures = self._pictures(loaded, joint=any(method.joint for method in methods))
+            pictures = self._pictures(loaded, methods)
         finally:
-            if hasattr(loaded.pipe, "maybe_free_model_hooks"):
+            try:
                 loaded.pipe.maybe_free_model_hooks()
-            loaded.lock.release()
+            finally:
+                loaded.lock.release()
         report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
-    def _pictures(self, loaded: Loaded, joint: bool) -> list[Pixels]:
+    def _look_at_pictures(self) -> None:
+        """`PictureError` where one is missing or not of the canvas's size, before anything is loaded."""
+        request, size = self.request, (self.request.height, self.request.width)
+        wanted = [
+            ("the collage", request.collage, (*size, 3)),
+            ("what is frozen", request.frozen, (*size, 4)),
+        ]
+        wanted += [(f"layer {layer.name!r}: its mask", layer.mask, size) for layer in request.layers]
+        for avoid in request.avoids:
+            wanted.append((f"avoid {avoid.name!r}: its picture", avoid.picture, (*size, 3)))
+            wanted.append((f"avoid {avoid.name!r}: its mask", avoid.mask, size))
+        for what, name, shape in wanted:
+            if name is not None and (found := self.pictures.get(name).shape) != shape:
+                raise PictureError(
+                    f"{what} has the shape {found} where {shape} is needed; place it on the canvas."
+                )
+
+    def _pictures(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
         from pipelines.previews import lay_over
         from pipelines.sampling import plan, sample
 
@@ -172,13 +193,12 @@ class _Job:
         done: list[Pixels] = []
         if how.count == 0 and request.collage is not None:
             self._nothing_moves(how.steps)
-            flat = lay_over(self.pictures.get(request.collage), frozen)
-            done = [flat.copy() for _ in seeds]
+            done = [self.pictures.get(request.collage).copy() for _ in seeds]
             for k, picture in enumerate(done):
                 self.say(ImageDone(k, seeds[k], picture))
             return done
         # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
-        together = joint or loaded.pipe.device.type != "cpu"
+        together = any(method.joint for method in methods) or loaded.pipe._execution_device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
         for group in groups:
             first = len(done)
@@ -188,6 +208,7 @@ class _Job:
                 loaded.card,
                 request,
                 self.pictures,
+                methods,
                 group,
                 lambda step, steps, clean, first=first: self._on_step(
                     loaded, step, steps, clean, first, frozen

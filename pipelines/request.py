@@ -52,6 +52,9 @@ class LayerRequest:
     look: bool = False
     vary: float = 0.0
 
+    def __post_init__(self) -> None:
+        _to_floats(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AvoidRequest:
@@ -68,6 +71,9 @@ class AvoidRequest:
     alpha: float
     threshold: float
     layer: int | None = None
+
+    def __post_init__(self) -> None:
+        _to_floats(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +109,7 @@ class RenderRequest:
     images: int = 1
 
     def __post_init__(self) -> None:
+        _to_floats(self)
         _check(self)
 
     @property
@@ -117,7 +124,12 @@ class RenderRequest:
     @classmethod
     def from_json(cls, text: str) -> RenderRequest:
         """Inverse of `to_json`. Unknown or missing keys raise `FieldError`."""
-        data = json.loads(text)
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise FieldError(f"the request is not JSON ({error}); write it with to_json.") from error
+        if not isinstance(data, dict):
+            raise FieldError("the request is no JSON object; write it with to_json.")
         layers = tuple(
             _build(
                 LayerRequest, {**layer, "span": tuple(layer["span"]) if layer.get("span") else None}, "layers"
@@ -130,6 +142,14 @@ class RenderRequest:
     def replace(self, **changes: Any) -> RenderRequest:
         """A copy with some fields changed; checked like a new one."""
         return dataclasses.replace(self, **changes)
+
+
+def _to_floats(part: object) -> None:
+    """4 becomes 4.0 and −0.0 becomes 0.0 where a float is meant, so that equal parts have equal JSON."""
+    for field in dataclasses.fields(part):  # type: ignore[arg-type]
+        value = getattr(part, field.name)
+        if field.type == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+            object.__setattr__(part, field.name, float(value) + 0.0)
 
 
 def _build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
@@ -145,18 +165,25 @@ def _build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
 
 def _check(request: RenderRequest) -> None:
     def bounded(where: str, value: float, low: float, high: float) -> None:
-        if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and low <= value <= high):
             raise FieldError(f"{where} is {value!r}; give a number from {low:g} to {high:g}.")
+
+    def whole(where: str, value: int, low: int, high: int) -> None:
+        if type(value) is not int or not low <= value <= high:
+            raise FieldError(f"{where} is {value!r}; give a whole number from {low} to {high}.")
 
     for side in ("width", "height"):
         value = getattr(request, side)
-        bounded(side, value, 64, MAX_SIDE)
+        whole(side, value, 64, MAX_SIDE)
         if value % 8:
             raise FieldError(f"{side} is {value}; give a multiple of 8.")
-    bounded("steps", request.steps, 1, MAX_STEPS)
+    if len(request.prompt) > MAX_PROMPT or len(request.negative_prompt) > MAX_PROMPT:
+        raise FieldError(f"a prompt is longer than {MAX_PROMPT} characters; shorten it.")
+    whole("steps", request.steps, 1, MAX_STEPS)
     bounded("guidance", request.guidance, 0, 50)
-    bounded("images", request.images, 1, MAX_IMAGES)
-    bounded("seed", request.seed, 0, 2**63 - 1 - MAX_IMAGES)
+    whole("images", request.images, 1, MAX_IMAGES)
+    whole("seed", request.seed, 0, 2**63 - 1 - MAX_IMAGES)
     bounded("background harmonize", request.background_harmonize, 0, 1)
     bounded("spread", request.spread, -1, 3)
     bounded("spread threshold", request.spread_threshold, 0, 1)
@@ -176,6 +203,8 @@ def _check(request: RenderRequest) -> None:
         bounded(f"avoid {avoid.name!r}: alpha", avoid.alpha, -1, 3)
         bounded(f"avoid {avoid.name!r}: threshold", avoid.threshold, 0, 1)
         if avoid.layer is not None and not 0 <= avoid.layer < len(request.layers):
-            raise FieldError(f"avoid {avoid.name!r}: names layer number {avoid.layer}, which does not exist.")
+            raise FieldError(
+                f"avoid {avoid.name!r}: names layer number {avoid.layer}, which does not exist; name another."
+            )
     if request.collage is None and request.layers:
         raise FieldError("a request with layers needs a flat collage.")

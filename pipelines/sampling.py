@@ -21,7 +21,6 @@ from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.errors import EngineError
-from pipelines.methods import methods_for
 from pipelines.methods.base import Inputs, Method, Run, Step
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
@@ -61,19 +60,21 @@ def sample(
     card: ModelCard,
     request: RenderRequest,
     pictures: PictureStore,
+    methods: list[Method],
     seeds: list[int],
     on_step: OnStep,
 ) -> list[Pixels]:
     """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises."""
     how = plan(request)
-    methods = methods_for(request)
-    pinned = any(isinstance(method, Harmonize) for method in methods)
-    probe = schedulers.build(request.scheduler, base.scheduler, card, pinned=pinned, steps=how.steps)
-    probe.set_timesteps(how.steps)
-    scheduler = schedulers.build(request.scheduler, base.scheduler, card, pinned=pinned, steps=how.steps)
+    held = next((method for method in methods if isinstance(method, Harmonize)), None)
+    scheduler = schedulers.build(
+        request.scheduler, base.scheduler, card, pinned=held is not None, steps=how.steps
+    )
     pipe = family.pipeline(base, scheduler, from_picture=how.from_picture)
     pipe.set_progress_bar_config(disable=True)
     denoiser = family.denoiser(pipe)
+    # after the pipeline is made, which mends old scheduler configs; it sets the same steps again when called
+    scheduler.set_timesteps(how.steps)
     run = Run(
         request=request,
         pictures=pictures,
@@ -83,7 +84,7 @@ def sample(
         images=len(seeds),
         first=how.first,
         steps=how.steps,
-        levels=schedulers.levels(probe),
+        levels=schedulers.levels(scheduler),
         exploding=request.scheduler in schedulers.EXPLODING,
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
@@ -95,7 +96,8 @@ def sample(
         method.begin(run, kernel)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     latest = _listen(scheduler, run)
-    arguments = _arguments(run, how, methods, generators)
+    start_scale = float(scheduler.init_noise_sigma)
+    arguments = _arguments(run, how, held, generators, start_scale)
 
     def after(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         absolute = how.first + index
@@ -117,9 +119,9 @@ def sample(
 
 
 def _arguments(
-    run: Run, how: Plan, methods: list[Method], generators: list[torch.Generator]
+    run: Run, how: Plan, held: Harmonize | None, generators: list[torch.Generator], start_scale: float
 ) -> dict[str, Any]:
-    """The stock call's arguments."""
+    """The stock call's arguments. ``start_scale`` is what text-to-image multiplies its start noise with."""
     request = run.request
     arguments: dict[str, Any] = {
         "prompt": request.prompt,
@@ -136,21 +138,13 @@ def _arguments(
         arguments["strength"] = min(1.0, (how.count + 0.5) / how.steps)
         return arguments
     arguments |= {"height": request.height, "width": request.width}
-    held = next((method for method in methods if isinstance(method, Harmonize)), None)
     if held is not None and request.collage is not None:
         # from pure noise, with the places whose time has not come already at the collage
         clean = run.family.encode_picture(run.pipe, run.pictures.get(request.collage))
         run.clean = clean.to(run.dtype).repeat(len(generators), 1, 1, 1)
         run.noise = randn_tensor(run.clean.shape, generator=generators, device=run.device, dtype=run.dtype)
-        scale = float(_init_noise_sigma(run))
-        arguments["latents"] = held.pinned(run.noise * scale, 0) / scale
+        arguments["latents"] = held.start(start_scale)
     return arguments
-
-
-def _init_noise_sigma(run: Run) -> float:
-    """What the text-to-image pipeline multiplies its start noise with: √(ratio² + 1) where latents explode."""
-    alpha, _ = run.levels[0]
-    return 1 / max(alpha, 1e-9) if run.exploding else 1.0
 
 
 class _Latest:

@@ -19,6 +19,8 @@ SIGMA_LIMIT = 14.6
 """Largest sigma/alpha that the attention weight uses: Stable Diffusion's first step; a zero terminal signal-to-noise
 ratio would make it infinite."""
 EXPLODING = ("euler", "euler_a")
+LCM_STEPS = 50
+"""Length of the schedule that latent consistency models are distilled on (arXiv 2310.04378), of which steps are chosen."""
 
 
 def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) -> Any:
@@ -33,6 +35,10 @@ def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) ->
         )
     import diffusers
 
+    if name == "lcm" and steps > LCM_STEPS:
+        raise UnsupportedError(
+            f"scheduler 'lcm' has at most {LCM_STEPS} steps, not {steps}; lower the steps."
+        )
     if name == "dpm++2m":
         return diffusers.DPMSolverMultistepScheduler.from_config(
             base.config, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint"

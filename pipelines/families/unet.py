@@ -65,17 +65,30 @@ class UNetFamily:
             return [[] for _ in spans]
         text = self.final_prompt(pipe, request.prompt)
         if text != request.prompt:
-            spans = [_moved(request.prompt, text, span) for span in spans]
+            # what stands before a place expands as it does in the whole
+            def moved(at: int) -> int:
+                return len(self.final_prompt(pipe, request.prompt[:at]))
+
+            spans = [span and (moved(span[0]), moved(span[1])) for span in spans]
         return tokens_of_spans(pipe.tokenizer, text, spans, names)
 
     @torch.no_grad()
     def encode_picture(self, pipe: Any, picture: Pixels) -> torch.Tensor:
         """uint8 (H, W, 3) → clean scaled latents (1, C, h, w); the mean of the posterior, so without chance."""
         vae = pipe.vae
+        dtype = vae.dtype
+        # XL's autoencoder overflows in 16 bit; stock pipelines widen it for the call just so
+        upcast = dtype == torch.float16 and vae.config.get("force_upcast", False)
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        encoded = vae.encode(pixels.to(pipe._execution_device, next(vae.parameters()).dtype))
+        try:
+            if upcast:
+                vae.to(torch.float32)
+            encoded = vae.encode(pixels.to(pipe._execution_device, torch.float32 if upcast else dtype))
+        finally:
+            if upcast:
+                vae.to(dtype)
         latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-        return latents * vae.config.scaling_factor
+        return (latents * vae.config.scaling_factor).to(dtype)
 
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
         """The empty prompt as one row of the denoiser's text inputs."""
@@ -137,15 +150,3 @@ class SDXLFamily(UNetFamily):
             extra = text[row][:, : value.shape[-1]].to(value).expand(count, -1)
             added[name] = torch.cat([value, extra])
         kwargs["added_cond_kwargs"] = added
-
-
-def _moved(old: str, new: str, span: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The place of ``old[span]`` in ``new``, the same occurrence, where tokens in between were expanded."""
-    if span is None:
-        return None
-    phrase = old[span[0] : span[1]]
-    nth = old[: span[0]].count(phrase)
-    at = -1
-    for _ in range(nth + 1):
-        at = new.find(phrase, at + 1)
-    return (at, at + len(phrase)) if at >= 0 else span

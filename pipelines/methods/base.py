@@ -84,7 +84,7 @@ class Method:
     """True where the images of a batch act on each other and so must be sampled in one call."""
 
     def begin(self, run: Run, kernel: Kernel) -> None:
-        """Before the first step: build what does not change, put functions into the kernel's slots."""
+        """Before the first step of each call: build what does not change, put functions into the kernel's slots."""
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Before each denoiser call; may lengthen ``inputs``."""

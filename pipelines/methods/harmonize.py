@@ -13,14 +13,20 @@ import math
 import torch
 
 from pipelines.attention.kernel import Kernel
+from pipelines.errors import EngineError
 from pipelines.methods.base import Method, Run, area_resized
 from pipelines.schedulers import noised
 
-ROUNDING = 1e-6  # float32 strengths such as 0.28 must count as 7 of 25 steps, as they do in img2img
+ROUNDING = (
+    1e-4  # of a step: means of float32 strengths such as .28 must count as 7 of 25 steps, .35 as 70 of 200
+)
 
 
 def steps_run(strength: float, steps: int) -> int:
-    """How many of ``steps`` a place of this strength takes part in: img2img's own rule, int(steps · strength)."""
+    """How many of ``steps`` a place of this strength takes part in: img2img's rule, int(steps · strength).
+
+    In decimals, that is: int(100 · .29) is 28 in binary floats, and 29 here.
+    """
     return min(steps, math.floor(steps * strength + ROUNDING))
 
 
@@ -97,11 +103,23 @@ class Harmonize(Method):
             return latents
         return self.pinned(latents, reached)
 
+    def start(self, scale: float) -> torch.Tensor:
+        """Start of a run from pure noise, (images, C, h, w): cells of strength 1 are noise, the rest the noised collage.
+
+        ``scale`` is what the pipeline will multiply it with.
+        """
+        collage = self._collage(0) / scale
+        return torch.where((self.release > 0)[None, None], collage, self._run.noise)
+
     def pinned(self, latents: torch.Tensor, reached: int) -> torch.Tensor:
         """``latents`` at step ``reached`` with every cell that is still held put back."""
+        # at the step a cell is released it must start from the collage, hence ≥
+        return torch.where((self.release >= reached)[None, None], self._collage(reached).to(latents), latents)
+
+    def _collage(self, reached: int) -> torch.Tensor:
         run = self._run
         if run.clean is None or run.noise is None:
-            return latents
-        held = noised(run.clean, run.noise, run.levels[reached], run.exploding).to(latents.dtype)
-        # at the step a cell is released it must start from the collage, hence ≥
-        return torch.where((self.release >= reached)[None, None], held, latents)
+            raise EngineError(
+                "this model's pipeline does not tell its start noise; harmonize cannot hold pixels."
+            )
+        return noised(run.clean, run.noise, run.levels[reached], run.exploding)

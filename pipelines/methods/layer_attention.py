@@ -24,18 +24,15 @@ def weight(sigma: float) -> float:
     return math.log(math.log(sigma + 1.01) + 1)
 
 
-def bias_columns(
-    inside: torch.Tensor, outside: torch.Tensor, owner: torch.Tensor, largest: torch.Tensor
-) -> torch.Tensor:
-    """The low-rank half of the bias: S with bias = U @ S, U = [m_1 … m_L, 1].
+def bias_columns(inside: torch.Tensor, outside: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """The low-rank half of the bias: S (L+1, K) with bias = w · M · (U @ S) and U = [m_1 … m_L, 1].
 
-    inside, outside: (L,) strengths; owner: (K,) layer of each biased token; largest: (B, K) logits ≥ 0 → (B, L+1, K).
+    inside, outside: (L,) strengths; owner: (K,) the layer of each biased token.
     """
-    layers = len(inside)
-    one_hot = torch.nn.functional.one_hot(owner, layers).T.to(largest.dtype)
+    one_hot = torch.nn.functional.one_hot(owner, len(inside)).T.to(inside.dtype)
     rise = one_hot * (inside + outside)[:, None]
     fall = -(one_hot * outside[:, None]).sum(0, keepdim=True)
-    return torch.cat([rise, fall])[None] * largest[:, None]
+    return torch.cat([rise, fall])
 
 
 class LayerAttention(Method):
@@ -55,11 +52,14 @@ class LayerAttention(Method):
         self._step: Step | None = None
         self._grids: dict[int, torch.Tensor | None] = {}
         device = run.device
-        self._owner = torch.tensor([number for number, _ in pairs], device=device, dtype=torch.long)
-        self._token = torch.tensor([token for _, token in pairs], device=device, dtype=torch.long)
         layers = run.request.layers
-        self._inside = torch.tensor([layer.attend_inside for layer in layers], device=device)
-        self._outside = torch.tensor([layer.attend_outside for layer in layers], device=device)
+        self._token = torch.tensor([token for _, token in pairs], device=device, dtype=torch.long)
+        self._last = max((token for _, token in pairs), default=-1)
+        self._columns = bias_columns(
+            torch.tensor([layer.attend_inside for layer in layers]),
+            torch.tensor([layer.attend_outside for layer in layers]),
+            torch.tensor([number for number, _ in pairs], dtype=torch.long),
+        ).to(device)
         # a 0-d tensor: as a float a compiled model would be compiled again at each step
         self._weight = torch.zeros((), device=device)
         self._masks: torch.Tensor | None = None
@@ -78,7 +78,7 @@ class LayerAttention(Method):
     ) -> torch.Tensor | None:
         """(B, 1, N, T) for text cross-attention, zero for unconditional and reference rows; None elsewhere."""
         step = self._step
-        if not site.cross or step is None or int(self._token.max()) >= key.shape[2]:
+        if not site.cross or step is None or self._last >= key.shape[2]:
             return None
         spread = self._spread_over(query.shape[2], step.latent_size)
         if spread is None:
@@ -87,7 +87,7 @@ class LayerAttention(Method):
         keys = key[rows][:, :, self._token]
         logits = torch.matmul(query[rows], keys.transpose(-1, -2)) * scale
         largest = logits.amax((1, 2)).clamp_min(0).float()
-        columns = bias_columns(self._inside, self._outside, self._owner, largest) * self._weight
+        columns = self._columns * (largest * self._weight)[:, None]
         limit = 1e4 if query.dtype == torch.float16 else 1e9
         # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
         padded = -(-key.shape[2] // 8) * 8

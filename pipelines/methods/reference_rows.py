@@ -22,9 +22,14 @@ class ReferenceRows(Method):
 
     order = 20
 
+    def __init__(self) -> None:
+        self._clean: torch.Tensor | None = None
+
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Encode the references and the empty text."""
         self._run = run
+        if self._clean is not None:  # the next image of the same run
+            return
         pictures = [run.pictures.get(avoid.picture) for avoid in run.request.avoids]
         self._clean = torch.cat([run.family.encode_picture(run.pipe, picture) for picture in pictures])
         generator = torch.Generator().manual_seed(NOISE_SEED)
@@ -34,7 +39,7 @@ class ReferenceRows(Method):
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Lengthen the batch in active steps."""
-        if step.index - self._run.first >= self._run.active_steps:
+        if self._clean is None or step.index - self._run.first >= self._run.active_steps:
             return
         rows = noised(self._clean, self._noise, step.level, exploding=False).to(inputs.sample.dtype)
         inputs.sample = torch.cat([inputs.sample, rows])

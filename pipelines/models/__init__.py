@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import ModelError
 from pipelines.models.card import SCHEDULERS, ModelCard
@@ -35,7 +36,7 @@ def card(model: str) -> ModelCard:
             f"model {model!r} is not known and is no folder with a model_index.json; choose one of "
             f"{', '.join(CARDS)} or give such a folder."
         )
-    kind = str(json.loads(index.read_text()).get("_class_name"))
+    kind = str(_read(index).get("_class_name"))
     if kind not in _CLASSES:
         raise ModelError(
             f"model {model!r} is a {kind}, which is not supported; use a Stable Diffusion 1, 2 or XL folder."
@@ -54,6 +55,16 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {"side": cells * factor, "factor": factor, "smallest_grid": max(1, min(32, cells // 4))}
 
 
-def _config(folder: Path) -> dict[str, object]:
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return _read(path) if path.is_file() else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); download the model again.") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} holds no JSON object; download the model again.")
+    return data

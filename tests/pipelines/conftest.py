@@ -1,0 +1,43 @@
+"""One engine for all tests, with three tiny pipelines in it, made on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pipelines.engine import Engine
+    from pipelines.pictures import PictureStore
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """Tiny models under the names "sd_velocity", "sd_noise" and "sdxl"; a preview at every step."""
+    from pipelines.engine import Engine
+    from tests.pipelines import tiny
+
+    made = Engine(preview_seconds=0)
+    for name, build in tiny.KINDS.items():
+        made.adopt(name, build(), tiny.card_for(name))
+    return made
+
+
+@pytest.fixture(params=["sd_velocity", "sd_noise", "sdxl"])
+def model(request: pytest.FixtureRequest) -> str:
+    """Each tiny model in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def pipe(engine: Engine) -> Any:
+    """The velocity model's stock pipeline."""
+    return engine.load("sd_velocity").pipe
+
+
+@pytest.fixture
+def store() -> PictureStore:
+    """An empty picture store."""
+    from pipelines.pictures import PictureStore
+
+    return PictureStore()

@@ -1,0 +1,182 @@
+"use strict";
+const assert = require("node:assert/strict");
+const { beforeEach, test } = require("node:test");
+globalThis.crypto ??= require("node:crypto").webcrypto; // not global before Node 19
+require("../../../studio/canvas/static/store.js");
+const { Store, Refused, freeName } = globalThis.Decollage;
+
+const file = (name) => ({ path: `/tmp/${name}`, meta: { _type: "gradio.FileData" } });
+const layer = (name, more = {}) => ({
+  name, picture: file(name), prompt: name, x: 10, y: 20, width: 8, height: 4, scale_x: 1, scale_y: 1, rotation: 0,
+  flip_x: false, flip_y: false, opacity: 1, visible: true, locked: false, clip: null, mask: null, harmonize: null, ...more,
+});
+const empty = () => ({
+  name: "", prompt: "", seed: null, canvas: { width: 64, height: 64 },
+  background: { colour: "#ffffff", picture: null, harmonize: null }, layers: [], avoids: [],
+});
+
+let store, clock, told;
+beforeEach(() => {
+  clock = 0;
+  told = [];
+  store = new Store(empty(), { layers: 4, avoids: 2 }, () => clock);
+  store.subscribe((what) => told.push(what));
+});
+const names = () => store.doc.layers.map((one) => one.name);
+const id = (name) => store.doc.layers.find((one) => one.name === name).id;
+
+test("a command makes a new document and leaves the old one as it was", () => {
+  const before = store.doc;
+  store.addLayers([layer("cat")]);
+  assert.notEqual(store.doc, before);
+  assert.deepEqual(before, empty());
+  assert.equal(store.doc.rev, 1);
+  assert.equal(store.current.name, "cat");
+});
+
+test("undo and redo walk through documents and selections, and a new command ends redo", () => {
+  store.addLayers([layer("cat")]);
+  store.addLayers([layer("dog")]);
+  assert.ok(store.undo());
+  assert.deepEqual(names(), ["cat"]);
+  assert.equal(store.current.name, "cat");
+  assert.ok(store.redo());
+  assert.deepEqual(names(), ["cat", "dog"]);
+  store.undo();
+  store.patch({ prompt: "a cat" });
+  assert.equal(store.canRedo, false);
+  assert.equal(store.redo(), false);
+  store.undo();
+  store.undo();
+  assert.deepEqual(names(), []);
+  assert.equal(store.undo(), false);
+});
+
+test("rev only ever grows, also through undo: the server can tell older from newer", () => {
+  const revs = [];
+  store.subscribe(() => revs.push(store.doc.rev));
+  store.patch({ prompt: "a" });
+  store.patch({ prompt: "b" });
+  store.undo();
+  store.redo();
+  assert.deepEqual(revs, [...revs].sort((a, b) => a - b));
+  assert.equal(new Set(revs).size, 4);
+});
+
+test("typing is one step of the history while it is quick, and two after a pause", () => {
+  for (const text of ["c", "ca", "cat"]) {
+    clock += 100;
+    store.patch({ prompt: text }, "doc:prompt");
+  }
+  assert.equal(store.past.length, 1);
+  clock += 5000;
+  store.patch({ prompt: "cats" }, "doc:prompt");
+  assert.equal(store.past.length, 2);
+  store.undo();
+  assert.equal(store.doc.prompt, "cat");
+});
+
+test("different tags never join, and undo ends a joining step", () => {
+  store.patch({ prompt: "a" }, "one");
+  store.patch({ seed: 1 }, "two");
+  assert.equal(store.past.length, 2);
+  store.undo();
+  store.patch({ prompt: "ab" }, "one");
+  assert.equal(store.past.length, 2);
+});
+
+test("a change that changes nothing is no step", () => {
+  store.addLayers([layer("cat")]);
+  const { rev } = store.doc;
+  store.patchLayer(id("cat"), { x: 10.0000001 });
+  store.patch({ prompt: "" });
+  store.patchBackground({ colour: "#ffffff" });
+  assert.equal(store.doc.rev, rev);
+});
+
+test("places are rounded as they come in", () => {
+  store.addLayers([layer("cat")]);
+  store.patchLayer(id("cat"), { x: 1.23456, scale_x: 0.123456789, rotation: 45.006 });
+  const { x, scale_x, rotation } = store.current;
+  assert.deepEqual([x, scale_x, rotation], [1.23, 0.12346, 45.01]);
+});
+
+test("reorder moves a layer to a place and stops at both ends", () => {
+  store.addLayers([layer("a"), layer("b"), layer("c")]);
+  store.reorder(id("a"), 2);
+  assert.deepEqual(names(), ["b", "c", "a"]);
+  store.shift(id("a"), 1);
+  assert.deepEqual(names(), ["b", "c", "a"]);
+  store.shift(id("a"), -1);
+  assert.deepEqual(names(), ["b", "a", "c"]);
+  store.undo();
+  assert.deepEqual(names(), ["b", "c", "a"]);
+});
+
+test("a duplicate lies above, beside, with an id and a name of its own, and unlocked", () => {
+  store.addLayers([layer("cat", { locked: true }), layer("dog")]);
+  store.duplicate(id("cat"));
+  assert.deepEqual(names(), ["cat", "cat 2", "dog"]);
+  const [first, second] = store.doc.layers;
+  assert.notEqual(first.id, second.id);
+  assert.deepEqual([second.x - first.x, second.y - first.y, second.locked], [16, 16, false]);
+  assert.equal(second.picture, first.picture);
+  assert.equal(store.selected, second.id);
+});
+
+test("deleting a layer frees the references confined to it, in one step", () => {
+  store.addLayers([layer("cat")]);
+  store.addAvoid({ name: "fox", picture: file("fox"), layer: null, alpha: null });
+  store.patchAvoid(store.doc.avoids[0].id, { layer: id("cat") });
+  store.remove(id("cat"));
+  assert.equal(store.doc.avoids[0].layer, null);
+  assert.equal(store.selected, null);
+  store.undo();
+  assert.equal(store.doc.avoids[0].layer, id("cat"));
+});
+
+test("limits refuse with a sentence and change nothing", () => {
+  store.addLayers([layer("a"), layer("b"), layer("c")]);
+  const { doc } = store;
+  assert.throws(() => store.addLayers([layer("d"), layer("e")]), (error) => error instanceof Refused && /at most 4/.test(error.message));
+  assert.equal(store.doc, doc);
+  store.duplicate(id("a"));
+  assert.throws(() => store.duplicate(id("a")), Refused);
+  store.addAvoid({ name: "x", picture: file("x") });
+  store.addAvoid({ name: "x", picture: file("x") });
+  assert.throws(() => store.addAvoid({ name: "x", picture: file("x") }), Refused);
+  assert.deepEqual(store.doc.avoids.map((one) => one.name), ["x", "x 2"]);
+});
+
+test("another document can be undone, the first cannot", () => {
+  store.replace({ ...empty(), name: "first" }, { first: true });
+  assert.equal(store.canUndo, false);
+  store.replace({ ...empty(), name: "second" });
+  store.undo();
+  assert.equal(store.doc.name, "first");
+});
+
+test("selecting tells listeners without making a step, and an unknown id selects nothing", () => {
+  store.addLayers([layer("cat")]);
+  const steps = store.past.length;
+  store.select("nobody");
+  assert.equal(store.selected, null);
+  store.select(id("cat"));
+  assert.equal(store.past.length, steps);
+  assert.deepEqual(told.at(-1), { doc: false, say: "Selected cat." });
+});
+
+test("the history is bounded", () => {
+  for (let number = 0; number < 300; number += 1) store.patch({ seed: number });
+  assert.equal(store.past.length, 200);
+  while (store.undo());
+  assert.equal(store.doc.seed, 99);
+});
+
+test("free names count on", () => {
+  const others = [{ name: "cat" }, { name: "cat 2" }];
+  assert.equal(freeName("cat", others), "cat 3");
+  assert.equal(freeName("cat 2", others), "cat 3");
+  assert.equal(freeName("dog", others), "dog");
+  assert.equal(freeName("", others), "");
+});

@@ -1,0 +1,121 @@
+"""From events to what the page is told, with real PNGs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.events import Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
+from pipelines.pictures import PictureStore, Pixels
+from studio.document import Collage, Layer
+from studio.formats import png
+from studio.pictures import Library
+from studio.to_request import Prepared, to_request
+from studio.ui.report import Report, as_sentence, file_stem, preview_url
+
+
+def picture(value: int, side: int = 64) -> Pixels:
+    return np.full((side, side, 3), value, np.uint8)
+
+
+class Run:
+    """A collage on its way to pictures."""
+
+    def __init__(self, folder: Path, **fields: Any) -> None:
+        self.library = Library()
+        cat = self.library.add(Image.new("RGBA", (8, 8), "red"))
+        layer = Layer(id="a", name="cat", prompt="cat", picture=cat, x=32, y=32)
+        self.collage = Collage.from_dict(
+            {"name": "My Café", "canvas": {"width": 64, "height": 64}, "seed": 5, **fields}
+        ).replace(layers=(layer,))
+        self.prepared: Prepared = to_request(self.collage, self.library, PictureStore())
+        self.folder = folder
+        self.report = Report(1, self.collage, self.library, self.prepared.request, self.keep)
+
+    def keep(self, name: str, data: bytes) -> str:
+        path = self.folder / f"{len(list(self.folder.iterdir()))}-{name}"
+        path.write_bytes(data)
+        return str(path)
+
+    def finish(self, *pictures: Pixels) -> None:
+        result = RenderResult(self.prepared.request, pictures, {"seconds": 1.25, "threads": 1})
+        self.report.take(Finished(result))
+
+
+def test_progress_of_images_one_after_another(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=2)
+    run.report.take(Started("a cat", 10, 2))
+    run.report.take(Progress(5, 10, 1, 2))
+    assert run.report.plain["share"] == 0.75
+    assert run.report.plain["text"] == "5 of 10 steps of picture 2 of 2"
+
+
+def test_progress_of_images_that_advance_together(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=2, spread=1.0)
+    run.report.take(Progress(5, 10, 0, 2))
+    assert run.report.plain["share"] == 0.5
+    assert run.report.plain["text"] == "5 of 10 steps"
+
+
+def test_results_carry_the_collage_and_the_facts_of_the_run(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=2)
+    run.report.take(ImageDone(0, 5, picture(1)))
+    (early,) = run.report.plain["results"]
+    assert (early["seed"], early["name"]) == (5, "my-cafe-5.png")
+    assert png.read_report(Path(early["file"]["path"]).read_bytes())["seed"] == 5
+    run.report.take(ImageDone(1, 6, picture(2)))
+    run.finish(picture(1), picture(2))
+    results = run.report.plain["results"]
+    assert [one["seed"] for one in results] == [5, 6]
+    for one, value in zip(results, (1, 2), strict=True):
+        data = Path(one["file"]["path"]).read_bytes()
+        assert (np.asarray(Image.open(io.BytesIO(data))) == value).all()
+        inside, _ = png.read_bytes(data)
+        assert inside == run.collage.replace(seed=one["seed"], images=1)
+        assert png.read_report(data)["threads"] == 1
+    assert run.report.plain["state"] == "done"
+    assert run.report.plain["text"] == "Made 2 pictures in 1.2 s."
+    assert run.report.plain["preview"] is None
+
+
+def test_a_single_picture_carries_the_very_collage(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.report.take(ImageDone(0, 5, picture(9)))
+    assert run.report.plain["results"] == []
+    run.finish(picture(9))
+    (only,) = run.report.plain["results"]
+    assert png.read_bytes(Path(only["file"]["path"]).read_bytes())[0] == run.collage
+
+
+def test_reports_are_json_and_warnings_come_once(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.report.take(Preview(0, 1, picture(3)))
+    for _ in range(2):
+        run.report.take(Warned("layer 'cat' is small; make it larger", "cat"))
+    plain = json.loads(json.dumps(run.report.plain))
+    assert plain["warnings"] == ["Layer 'cat' is small; make it larger."]
+
+
+@pytest.mark.parametrize(("side", "kind"), [(64, "png"), (1024, "jpeg")])
+def test_previews_small_without_loss_large_as_jpeg(side: int, kind: str) -> None:
+    start, data = preview_url(picture(77, side)).split(",")
+    assert start == f"data:image/{kind};base64"
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+    assert shown.shape == (side, side, 3)
+    assert abs(shown - 77).max() <= (0 if kind == "png" else 2)
+
+
+def test_sentences_and_file_names() -> None:
+    assert as_sentence("the seed\n is odd") == "The seed is odd."
+    assert as_sentence("Done!") == "Done!"
+    assert as_sentence("") == ""
+    assert file_stem("Ünter / den ../Linden") == "unter-den-linden"
+    assert file_stem("夕") == "collage"
+    assert len(file_stem("x" * 500)) == 60

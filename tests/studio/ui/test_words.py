@@ -1,0 +1,66 @@
+"""Bounds and defaults on the page are those of the document and of `to_request`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines.models import card
+from studio.document import Avoid, Background, Collage, Layer
+from studio.to_request import DEFAULTS, RANGES
+from studio.ui.settings import cutouts, offered_models, preset_names, settings
+from studio.ui.words import WORDS, words
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_bounds_and_defaults_have_one_source(name: str) -> None:
+    word = words()[name]
+    assert (word["min"], word["max"]) == RANGES[name]
+    if name in DEFAULTS:
+        assert word["default"] == DEFAULTS[name]
+    assert word["label"]
+    assert word["hint"].endswith(".")
+    assert word["min"] <= word["default"] <= word["max"] or name in ("steps", "guidance")
+
+
+@pytest.mark.parametrize("name", [name for name, word in WORDS.items() if not word.nullable])
+def test_words_without_an_open_default_are_plain_in_the_document(name: str) -> None:
+    model = Layer if name in Layer.model_fields else Collage
+    assert model.model_fields[name].default == words()[name]["default"]
+
+
+def test_nullable_words_may_be_left_open() -> None:
+    homes = {"background_harmonize": (Background, "harmonize"), "avoid_alpha": (Avoid, "alpha")}
+    homes["avoid_threshold"] = (Avoid, "threshold")
+    for name in DEFAULTS:
+        if name not in WORDS:
+            continue
+        model, field = homes.get(name, (Layer if name in Layer.model_fields else Collage, name))
+        assert WORDS[name].nullable is True
+        assert model.model_fields[field].default is None
+
+
+def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
+    plain = json.loads(json.dumps(settings([card("embedded")])))
+    placed = {**plain["layer"], "id": "a", "picture": "0" * 64, "x": 1, "y": 2}
+    collage = Collage.from_dict({**plain["empty"], "layers": [placed]})
+    assert collage.layers[0] == Layer(id="a", picture="0" * 64, x=1, y=2)
+    avoid = {**plain["avoid"], "id": "a", "picture": "0" * 64}
+    assert Collage.from_dict({**plain["empty"], "avoids": [avoid]}).avoids[0] == Avoid(id="a", picture="0" * 64)
+    assert plain["models"][0]["steps"] == card("embedded").steps
+
+
+def test_the_drawer_is_there_and_each_file_too() -> None:
+    found = cutouts()
+    assert len(found) >= 3
+    assert len({one["name"] for one in found}) == len(found)
+
+
+def test_presets_begin_with_the_one_for_a_fresh_page() -> None:
+    assert preset_names()[0] == "evening"
+    assert len(preset_names()) >= 5
+
+
+def test_offered_models_need_no_download() -> None:
+    assert offered_models()[0].name == "embedded"
