@@ -60,7 +60,7 @@ def test_there_and_back(made: Collage, library: Library, folder: Folder) -> None
     assert all(pictures.bytes(digest) == library.bytes(digest) for digest in library)
 
 
-@given(st.data())
+@given(data=st.data())
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_collage_there_and_back(
     data: st.DataObject, collages: st.SearchStrategy[Collage], few_pictures: Library, folder: Folder
@@ -115,7 +115,7 @@ def test_a_broken_picture_names_its_layer(folder: Folder) -> None:
         ({"wings": 2}, FieldError, "unknown field 'wings'"),
         ({"layers": 3}, FieldError, "layers is 3"),
         ({"layers": [3]}, FieldError, "layer 1: it is 3"),
-        ({"layers": [{}] * 65}, FieldError, "layers"),
+        ({"layers": [{"id": f"l{n}", "x": 0, "y": 0, "picture": {"path": "/x"}} for n in range(65)]}, FieldError, "layers"),
         ({"background": {"picture": {"path": "/x"}, "glow": 1}}, FieldError, "unknown field 'glow'"),
         ({"version": 2}, VersionError, "version 2"),
     ],
