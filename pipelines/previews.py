@@ -30,13 +30,14 @@ def fit(family: Any, pipe: Any) -> torch.Tensor:
     pictures = smooth_pictures()
     latents = torch.cat([family.encode_picture(pipe, picture) for picture in pictures]).float().cpu()
     colours = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-    colours = torch.nn.functional.adaptive_avg_pool2d(colours, latents.shape[-2:])
+    colours = torch.nn.functional.adaptive_avg_pool2d(colours, (latents.shape[-2], latents.shape[-1]))
     x = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
     x = torch.cat([x, torch.ones(len(x), 1)], 1)
     y = colours.permute(0, 2, 3, 1).reshape(-1, 3)
     # a little ridge: soft pictures leave some latent channels almost unused
     gram = x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1])
-    return torch.linalg.solve(gram, x.T @ y)
+    matrix: torch.Tensor = torch.linalg.solve(gram, x.T @ y)
+    return matrix
 
 
 def preview(latents: torch.Tensor, matrix: torch.Tensor, size: tuple[int, int]) -> Pixels:

@@ -20,7 +20,7 @@ SIGMA_LIMIT = 14.6
 ratio would make it infinite."""
 EXPLODING = ("euler", "euler_a")
 LCM_STEPS = 50
-"""Length of the schedule that latent consistency models are distilled on (arXiv 2310.04378), of which steps are chosen."""
+"""Length of the schedule latent consistency models are distilled on (arXiv 2310.04378); a run picks its steps there."""
 
 
 def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) -> Any:

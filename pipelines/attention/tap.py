@@ -104,4 +104,4 @@ def installed(model: torch.nn.Module, kernel: Kernel, site_of: SiteOf) -> Iterat
         yield len(stock)
     finally:
         for module, processor in stock:
-            module.processor = processor  # type: ignore[assignment]
+            module.processor = processor

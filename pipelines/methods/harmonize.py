@@ -104,7 +104,7 @@ class Harmonize(Method):
         return self.pinned(latents, reached)
 
     def start(self, scale: float) -> torch.Tensor:
-        """Start of a run from pure noise, (images, C, h, w): cells of strength 1 are noise, the rest the noised collage.
+        """Start of a run from pure noise, (images, C, h, w): noise at strength 1, the noised collage elsewhere.
 
         ``scale`` is what the pipeline will multiply it with.
         """

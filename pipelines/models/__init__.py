@@ -9,6 +9,7 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 from pipelines.errors import ModelError
 from pipelines.models.card import SCHEDULERS, ModelCard
@@ -41,18 +42,20 @@ def card(model: str) -> ModelCard:
         raise ModelError(
             f"model {model!r} is a {kind}, which is not supported; use a Stable Diffusion 1, 2 or XL folder."
         )
-    return dataclasses.replace(_CLASSES[kind], name=model, source=model, **_sizes(Path(model)))
+    side, factor, smallest = _sizes(Path(model))
+    return dataclasses.replace(
+        _CLASSES[kind], name=model, source=model, side=side, factor=factor, smallest_grid=smallest
+    )
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _sizes(folder: Path) -> tuple[int, int, int]:
     """Trained side, pixels per cell and the smallest grid worth matching, from the files of the parts."""
-    unet = _config(folder / "unet")
-    vae = _config(folder / "vae")
+    unet, vae = _config(folder / "unet"), _config(folder / "vae")
     blocks = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [0] * 4
     factor = 2 ** (len(blocks) - 1)
     cells = int(unet.get("sample_size") or 64)
     # NegToMe's released code asks for 32 of the 128 cells of SDXL: a quarter of the finest grid
-    return {"side": cells * factor, "factor": factor, "smallest_grid": max(1, min(32, cells // 4))}
+    return cells * factor, factor, max(1, min(32, cells // 4))
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ SD15 = ModelCard(
     steps=25,
     guidance=7.0,
     smallest_grid=16,
-    origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; grid: as for XL, "
-    "a quarter of the finest",
+    origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; "
+    "grid: as for XL a quarter of the finest",
 )
 SD21 = ModelCard(
     name="sd21",

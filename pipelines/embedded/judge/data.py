@@ -215,10 +215,10 @@ def augment(
 
 
 def wreck(x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (n, 3, 128, 128) made unrecognisable in one of four ways, and for each whether the place is
+    """Pictures (n, 3, 128, 128) made unrecognisable in one of five ways, and for each whether the place is
     gone too.
     """
-    kind = torch.randint(0, 4, (len(x),), generator=generator)
+    kind = torch.randint(0, 5, (len(x),), generator=generator)
     out = x.clone()
     for n, how in enumerate(kind.tolist()):
         one = x[n : n + 1]
@@ -232,9 +232,11 @@ def wreck(x: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, to
             order = torch.randperm(patches.shape[-1], generator=generator)
             out[n] = F.fold(patches[..., order], (SIDE, SIDE), side, stride=side)[0]
         elif how == 2:
-            out[n] = (0.12 * one + 0.88 * blurred)[0]
+            out[n] = (0.06 * one + 0.94 * blurred)[0]
         else:
             grid = F.affine_grid(torch.eye(2, 3)[None], [1, 3, SIDE, SIDE], align_corners=False)
-            warp = grid + 0.55 * _field(1, 6, generator)
+            # right colours and mass, no shape: what a young denoiser paints
+            coarse, fine = (0.55, 0.0) if how == 3 else (0.3, 0.12)
+            warp = grid + coarse * _field(1, 6, generator) + fine * _field(1, 26, generator)
             out[n] = F.grid_sample(one, warp, padding_mode="reflection", align_corners=False)[0]
     return out, kind == 1

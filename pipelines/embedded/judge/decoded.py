@@ -15,7 +15,9 @@ from rich.progress import track
 
 from pipelines.embedded.judge.data import IGNORE, Examples, empty_places, from_chunk, join, ruined_latents
 from pipelines.embedded.judge.model import Vocabulary
+from pipelines.embedded.training.captions import crop_caption
 from pipelines.embedded.training.scenes import Scene
+from pipelines.embedded.training.world import World
 
 SEED = 4712
 
@@ -59,20 +61,62 @@ def decoded_examples(
         parts.append(same)
         if kind == "crops":
             ruined, gone = ruined_latents(latents, rng)
-            none = found.take(chosen)
+            none = nothing_of(found.take(chosen), vocabulary)
             none.pictures = decode(decoder, ruined)
-            none.targets["object"][:] = len(vocabulary.labels)
-            for head in none.targets:
-                if head != "object":
-                    none.targets[head][:] = IGNORE
             none.targets["place"][gone.numpy()] = len(vocabulary.places)
             none.targets["time"][gone.numpy()] = len(vocabulary.times)
-            none.presence[:], none.cells[:] = -1, -1
             parts.append(none)
     with np.load(path) as data:
         texts = json.loads(data["scenes"].tobytes())["whole"]
     scenes = [Scene.from_json(texts[k % len(texts)]["scene"]) for k in range(crops // 2)]
     return join([*parts, empty_places(scenes, vocabulary, rng)])
+
+
+def unfinished_examples(
+    path: Path, vocabulary: Vocabulary, weights: Path, world: World, count: int
+) -> Examples:
+    """What a denoiser paints that cannot draw yet: right colours, right mass, no shapes. Nothing recognisable.
+
+    ``weights`` is an early export (a stock pipeline's folder); it samples crops with captions of the pool. This can
+    only make the judge stricter with the model that it judges.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(weights, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    rng = np.random.default_rng(SEED + 1)
+    with np.load(path) as data:
+        texts = json.loads(data["scenes"].tobytes())["crops"]
+    found, _ = from_chunk(path, vocabulary, "crops")
+    chosen = rng.permutation(len(found))[:count]
+    examples = found.take(chosen)
+    for start in track(range(0, len(chosen), 32), "an unfinished denoiser", transient=True):
+        part = [texts[k] for k in chosen[start : start + 32]]
+        prompts = [
+            crop_caption(world, Scene.from_json(entry["scene"]), entry["named"], rng) for entry in part
+        ]
+        generator = torch.Generator().manual_seed(SEED + start)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            made = pipe(
+                prompts,
+                height=128,
+                width=128,
+                num_inference_steps=8,
+                guidance_scale=3.0,
+                generator=generator,
+                output_type="pt",
+            ).images
+        pictures = (made.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        examples.pictures[start : start + 32] = pictures
+    return nothing_of(examples, vocabulary)
+
+
+def nothing_of(examples: Examples, vocabulary: Vocabulary) -> Examples:
+    """The same pictures, of which only that they show nothing recognisable is known."""
+    for head, target in examples.targets.items():
+        target[:] = len(vocabulary.labels) if head == "object" else IGNORE
+    examples.presence[:], examples.cells[:] = -1, -1
+    return examples
 
 
 def save_examples(path: Path, examples: Examples) -> None:

@@ -31,7 +31,13 @@ from pipelines.embedded.judge.data import (
     rarity,
     wreck,
 )
-from pipelines.embedded.judge.decoded import as_tensor, decoded_examples, load_examples, save_examples
+from pipelines.embedded.judge.decoded import (
+    as_tensor,
+    decoded_examples,
+    load_examples,
+    save_examples,
+    unfinished_examples,
+)
 from pipelines.embedded.judge.model import JudgeNet, Vocabulary
 from pipelines.embedded.training.world import WORLDS
 
@@ -124,6 +130,7 @@ def main() -> None:
     parser.add_argument(
         "--decoded", type=int, default=1500, help="crops to reconstruct and to ruin (half as many scenes)"
     )
+    parser.add_argument("--unfinished", type=Path, help="an early export of the denoiser: more of nothing")
     parser.add_argument("--export", type=Path, default=WEIGHTS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -134,6 +141,11 @@ def main() -> None:
         made = decoded_examples(
             paths[-1], vocabulary, options.autoencoder, options.decoded, options.decoded // 2
         )
+        if options.unfinished:
+            early = unfinished_examples(
+                paths[-1], vocabulary, options.unfinished, WORLDS[options.world], options.decoded // 2
+            )
+            made = join([made, early])
         save_examples(kept, made)
     crops = join([from_chunk(path, vocabulary, "crops")[0] for path in paths])
     whole = join([from_chunk(path, vocabulary, "whole")[0] for path in paths])

@@ -1,0 +1,83 @@
+"""Stop stops: no denoiser call and no picture after it. So does closing the tab."""
+
+from __future__ import annotations
+
+import time
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.conftest import Studio
+from tests.e2e.driver import Driver
+
+
+def _long_run(user: Driver) -> None:
+    user.page.evaluate(
+        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 200, images: 16, seed: 0 })"
+    )
+    user.button("Render").click()
+
+
+def _settled(studio: Studio) -> int:
+    """Denoiser calls once none has come for a second."""
+    seen = -1
+    while seen != len(studio.calls):
+        seen = len(studio.calls)
+        time.sleep(1)
+    return seen
+
+
+def _until_called(studio: Studio, calls: int) -> None:
+    end = time.monotonic() + 60
+    while len(studio.calls) < calls:
+        assert time.monotonic() < end, "the denoiser was never called"
+        time.sleep(0.02)
+
+
+def test_stop_ends_the_run(page: Page, studio: Studio) -> None:
+    user = Driver(page, studio.url)
+    before = len(studio.calls)
+    _long_run(user)
+    _until_called(studio, before + 5)
+    page.wait_for_selector(".dc-result.dc-is-preview:not([hidden])")  # a preview is shown meanwhile
+    at_stop = len(studio.calls)
+    user.button("Stop").click()
+    expect(page.locator(".dc-status")).to_have_text("Stopped.")
+    expect(user.button("Render")).to_be_visible()
+    after = _settled(studio)
+    wanted = 16 * 100  # far more than a stopped run makes
+    assert after - at_stop < 60
+    assert after - before < wanted
+    assert page.locator(".dc-strip li").count() <= 1
+    # and the next run works
+    page.evaluate("() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 3, images: 1 })")
+    user.render()
+    assert len(studio.calls) > after
+    expect(page.get_by_text("Made 1 picture")).to_be_visible()
+
+
+def test_closing_the_tab_ends_its_run(browser: Browser, studio: Studio) -> None:
+    context = browser.new_context()
+    user = Driver(context.new_page(), studio.url)
+    before = len(studio.calls)
+    _long_run(user)
+    _until_called(studio, before + 5)
+    context.close()
+    assert _settled(studio) - before < 16 * 100
+
+
+def test_two_tabs_have_their_own_documents_and_runs(page: Page, browser: Browser, studio: Studio) -> None:
+    first = Driver(page, studio.url)
+    first.fill("Scene prompt", "a car")
+    context = browser.new_context()
+    second = Driver(context.new_page(), studio.url)
+    second.fill("Scene prompt", "a dog")
+    for user in (first, second):
+        user.page.evaluate(
+            "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 3, images: 1 })"
+        )
+    second.button("Render").click()
+    first.render()
+    second.wait("!document.querySelector('[data-ready]').decollage.results.running")
+    assert [user.doc()["prompt"] for user in (first, second)] == ["a car", "a dog"]
+    assert [user.page.locator(".dc-strip li").count() for user in (first, second)] == [1, 1]
+    context.close()
