@@ -38,6 +38,6 @@ def methods_for(request: RenderRequest) -> list[Method]:
     if request.spread and request.images > 1:
         chosen.append(Spread())
     strengths = {request.background_harmonize, *(layer.harmonize for layer in request.layers)}
-    if request.collage is not None and strengths != {1.0}:
+    if request.collage is not None and len(strengths) > 1:  # one strength everywhere is plain image-to-image
         chosen.append(Harmonize())
     return sorted(chosen, key=lambda method: method.order)

@@ -49,17 +49,17 @@ def strength_map(
 ) -> torch.Tensor:
     """Strength of each pixel (H, W): the mean of the layers' strengths, weighted by their (feathered) visible masks.
 
-    masks: (L, H, W) in 0..1, visible masks that sum to at most 1; what they leave counts for the background. Feather
-    softens only this map. Ours in that half-transparent edges mix strengths; the released code pastes them hard.
+    masks: (L, H, W) in 0..1, visible masks that sum to at most 1; what they leave, feathered too, counts for the
+    background. With one feather for all this is the paper's blur of the whole map. Ours in that half-transparent edges
+    mix strengths; the released code pastes them hard.
     """
     if not len(masks):
         return torch.tensor(float(background))
-    rest = (1 - masks.sum(0)).clamp(0, 1)
     softened = torch.stack([gaussian(mask, radius) for mask, radius in zip(masks, feathers, strict=True)])
+    covered = softened.sum(0)
     numbers = torch.tensor(strengths, dtype=masks.dtype, device=masks.device)
-    total = softened.sum(0) + rest
-    mixed = (softened * numbers[:, None, None]).sum(0) + rest * background
-    return mixed / total.clamp_min(1e-6)
+    mixed = (softened * numbers[:, None, None]).sum(0) + (1 - covered).clamp_min(0) * background
+    return mixed / covered.clamp_min(1)
 
 
 def release_map(strengths: torch.Tensor, size: tuple[int, int], steps: int) -> torch.Tensor:

@@ -85,10 +85,10 @@ class LayerAttention(Method):
             return None
         rows = step.conditional
         keys = key[rows][:, :, self._token]
-        logits = torch.matmul(query[rows], keys.transpose(-1, -2)) * scale
-        largest = logits.amax((1, 2)).clamp_min(0).float()
-        columns = self._columns * (largest * self._weight)[:, None]
+        logits = torch.matmul(query[rows] * scale, keys.transpose(-1, -2))
         limit = 1e4 if query.dtype == torch.float16 else 1e9
+        largest = logits.amax((1, 2)).float().clamp(0, limit)
+        columns = self._columns * (largest * self._weight)[:, None]
         # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
         padded = -(-key.shape[2] // 8) * 8
         bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))

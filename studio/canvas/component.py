@@ -106,7 +106,7 @@ class CollageCanvas(gr.HTML):
         }
         super().__init__(value=value, settings=settings, run=run, saved=saved, **{**rest, **fixed})
 
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
+    def preprocess(self, payload: Any) -> dict[str, Any] | None:  # type: ignore[override]
         """The page's document as it came, after a look at its size; `to_collage` checks the rest."""
         if payload is None or payload == "":  # no document yet
             return None

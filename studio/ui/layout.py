@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported: nothing leaves this machine
+os.environ.setdefault(
+    "GRADIO_ANALYTICS_ENABLED", "False"
+)  # read when Gradio is imported: nothing leaves this machine
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
@@ -40,16 +42,17 @@ def build(
     gr.set_static_paths([STATIC, DRAWER])
 
     def keep(name: str, data: bytes) -> str:
-        return save_bytes_to_cache(data, name, str(folder))
+        return str(save_bytes_to_cache(data, name, str(folder)))
 
     cards = offered_models(models)
     jobs, uploads = Jobs(), Uploads(folder)
     files = Files(jobs, uploads, keep)
     runner = Runner(jobs, uploads, keep, tuple(card.name for card in cards), engine or _default_engine, gpu)
 
-    with gr.Blocks(
+    demo = gr.Blocks(
         title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, 48 * _HOUR)
-    ) as demo:
+    )
+    with demo:
         canvas = CollageCanvas(settings=settings(cards), elem_id="studio")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         render = canvas.dc_render(

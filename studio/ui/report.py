@@ -29,7 +29,9 @@ _EXACT = 512 * 512  # pixels up to which a preview is sent without loss
 class Report:
     """What the page knows of one run. ``keep`` stores a result's file (name, bytes) and returns its path."""
 
-    def __init__(self, number: int, collage: Collage, library: Library, request: RenderRequest, keep: Keep) -> None:
+    def __init__(
+        self, number: int, collage: Collage, library: Library, request: RenderRequest, keep: Keep
+    ) -> None:
         self._collage, self._library, self._request, self._keep = collage, library, request, keep
         self._pictures: list[Pixels] = []
         self._rounds = 1 if png.is_joint(request) else request.images

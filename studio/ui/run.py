@@ -29,7 +29,13 @@ class Runner:
     """Renders for all tabs. ``engine`` is asked for when the first render comes; ``gpu`` is ZeroGPU's decorator."""
 
     def __init__(
-        self, jobs: Jobs, uploads: Uploads, keep: Keep, models: tuple[str, ...], engine: GetEngine, gpu: Decorator | None
+        self,
+        jobs: Jobs,
+        uploads: Uploads,
+        keep: Keep,
+        models: tuple[str, ...],
+        engine: GetEngine,
+        gpu: Decorator | None,
     ) -> None:
         self.jobs, self.uploads, self.keep, self.models = jobs, uploads, keep, models
         self._engine = engine
@@ -48,7 +54,9 @@ class Runner:
         except DecollageError as error:
             yield self._update(_failed(plain, as_sentence(str(error))))
         except Exception:
-            yield self._update(_failed(plain, "Something went wrong that Decollage did not expect; its log says what."))
+            yield self._update(
+                _failed(plain, "Something went wrong that Decollage did not expect; its log says what.")
+            )
             raise
         finally:
             self.jobs.end(job)
@@ -56,7 +64,9 @@ class Runner:
     def _reports(self, page: dict[str, Any] | None, job: Job) -> Iterator[dict[str, Any]]:
         collage, library = to_collage(page, self.uploads)
         if collage.model not in self.models:
-            raise ModelError(f"model {collage.model!r} is not on this machine; choose {' or '.join(self.models)}.")
+            raise ModelError(
+                f"model {collage.model!r} is not on this machine; choose {' or '.join(self.models)}."
+            )
         store = PictureStore()
         prepared = to_request(collage, library, store)
         report = Report(job.number, collage, library, prepared.request, self.keep)
@@ -73,7 +83,7 @@ class Runner:
     def _events(self, request: RenderRequest, store: PictureStore, job: Job) -> Generator[Event]:
         if self._on_gpu:  # another process: it cannot see the stop sign, but closing the generator ends it
             return cast("Generator[Event]", self._on_gpu(request, store))
-        return cast("Generator[Event]", self._engine().render(request, store, cancel=job.cancel))
+        return self._engine().render(request, store, cancel=job.cancel)
 
     def stop(self, request: gr.Request) -> Update:
         """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""

@@ -19,7 +19,13 @@ from studio.ui.words import words
 
 DRAWER = Path(__file__).parents[1] / "drawer"
 FIRST_PRESET = "evening"
-_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")  # what the library and browsers read
+_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/gif",
+    "image/bmp",
+)  # what the library and browsers read
 
 
 def settings(models: Sequence[ModelCard]) -> dict[str, Any]:
@@ -71,7 +77,8 @@ def offered_models(names: Sequence[str] = ("embedded",)) -> list[ModelCard]:
     here = [
         known.name
         for known in CARDS.values()
-        if known.name not in names and isinstance(try_to_load_from_cache(known.source, "model_index.json"), str)
+        if known.name not in names
+        and isinstance(try_to_load_from_cache(known.source, "model_index.json"), str)
     ]
     return [card(name) for name in (*names, *here)]
 

@@ -10,7 +10,11 @@ from studio.pictures import Library
 from studio.ui.files import Files
 from studio.ui.settings import DRAWER, cutouts, preset_names
 
-_PLACES = ((0.3, 0.62, 0.42), (0.7, 0.7, 0.36), (0.5, 0.36, 0.3))  # x, y, longest side, as shares of the canvas
+_PLACES = (
+    (0.3, 0.62, 0.42),
+    (0.7, 0.7, 0.36),
+    (0.5, 0.36, 0.3),
+)  # x, y, longest side, as shares of the canvas
 
 
 def first_page(files: Files, model: str) -> dict[str, Any]:

@@ -66,17 +66,26 @@ WORDS: dict[str, Word] = {
         nullable=False,
     ),
     "spread_threshold": Word(
-        "Likeness", "Only parts at least this similar to another image are pushed (merging threshold in NegToMe)."
+        "Likeness",
+        "Only parts at least this similar to another image are pushed (merging threshold in NegToMe).",
     ),
     "window": Word(
         "First part of the run",
         "Avoid and Spread act in this share of the steps, from the first on, when the composition forms (t_start and "
         "t_end in NegToMe).",
     ),
-    "seed": Word("Seed", "The same seed and collage give the same picture. Empty: a new one each time.", step=1),
-    "steps": Word("Steps", "How many steps a run from pure noise has; a lower Harmonize runs only the last of them.", 1),
-    "guidance": Word("Guidance", "How closely the picture follows the prompt (classifier-free guidance).", 0.5),
-    "images": Word("Images", "How many pictures one render makes; each has the seed of the one before plus 1.", 1),
+    "seed": Word(
+        "Seed", "The same seed and collage give the same picture. Empty: a new one each time.", step=1
+    ),
+    "steps": Word(
+        "Steps", "How many steps a run from pure noise has; a lower Harmonize runs only the last of them.", 1
+    ),
+    "guidance": Word(
+        "Guidance", "How closely the picture follows the prompt (classifier-free guidance).", 0.5
+    ),
+    "images": Word(
+        "Images", "How many pictures one render makes; each has the seed of the one before plus 1.", 1
+    ),
 }
 
 HINTS: dict[str, str] = {

@@ -71,6 +71,11 @@ class Driver:
             self.button("Upload pictures").click()
         chooser.value.set_files([str(file) for file in files])
         self.wait(f"{_STUDIO}.store.doc.layers.length === {before + len(files)}")
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until every layer is on the stage: until then a click takes its whole rectangle."""
+        self.wait(f"{_STUDIO}.pictures.painted.size === {_STUDIO}.store.doc.layers.length")
 
     def open(self, file: Path) -> None:
         with self.page.expect_file_chooser() as chooser:
@@ -86,8 +91,8 @@ class Driver:
                 const transfer = new DataTransfer();
                 transfer.items.add(new File([new Uint8Array(bytes)], name, { type: kind }));
                 const stage = document.querySelector('.dc-stage');
-                for (const type of ['dragenter', 'dragover', 'drop'])
-                    stage.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true, clientX: x, clientY: y }));
+                const at = { dataTransfer: transfer, bubbles: true, cancelable: true, clientX: x, clientY: y };
+                for (const type of ['dragenter', 'dragover', 'drop']) stage.dispatchEvent(new DragEvent(type, at));
             }""",
             [file.name, kind, data, left, top],
         )
@@ -118,7 +123,9 @@ class Driver:
     def save(self, name: str) -> Download:
         """The download that a button or link starts."""
         with self.page.expect_download() as download:
-            self.page.locator(f".dc-studio :is(button, a):has-text('{name}')").locator("visible=true").first.click()
+            self.page.locator(f".dc-studio :is(button, a):has-text('{name}')").locator(
+                "visible=true"
+            ).first.click()
         return download.value
 
     def error(self) -> str:

@@ -284,12 +284,16 @@ def test_user_text_is_never_markup(user: Driver, cutout: Path) -> None:
     user.fill("Scene prompt", nasty)
     expect(user.page.locator(".dc-layer-name").first).to_have_text(nasty)
     assert user.page.locator(".dc-root img[src=x]").count() == 0
-    user.page.evaluate("() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, seed: 0 })")
+    user.page.evaluate(
+        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, seed: 0 })"
+    )
     user.render()
 
 
 def test_results_collage_and_seed(user: Driver) -> None:
-    user.page.evaluate("() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, images: 2 })")
+    user.page.evaluate(
+        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, images: 2 })"
+    )
     user.render()
     tiles = user.page.locator(".dc-tile")
     expect(tiles).to_have_count(2)

@@ -14,7 +14,9 @@ from tests.e2e.conftest import Studio
 from tests.e2e.driver import Driver
 
 
-def test_upload_arrange_render_save(page: Page, studio_embedded: Studio, cutout: Path, tmp_path: Path) -> None:
+def test_upload_arrange_render_save(
+    page: Page, studio_embedded: Studio, cutout: Path, tmp_path: Path
+) -> None:
     user = Driver(page, studio_embedded.url)
     expect(page.get_by_label("Name of the collage")).not_to_have_value("")  # a preset is on the canvas
 
@@ -51,7 +53,17 @@ def test_upload_arrange_render_save(page: Page, studio_embedded: Studio, cutout:
     assert (ring.name, ring.prompt, ring.harmonize) == ("red ring", "red ring", 0.7)
     assert (collage.prompt, collage.seed, collage.steps) == ("a dog on the beach at sunset", 7, 4)
     plain = collage.to_dict()
-    for field in ("name", "canvas", "prompt", "negative_prompt", "seed", "steps", "guidance", "images", "spread"):
+    for field in (
+        "name",
+        "canvas",
+        "prompt",
+        "negative_prompt",
+        "seed",
+        "steps",
+        "guidance",
+        "images",
+        "spread",
+    ):
         assert plain[field] == document[field], field
     assert len(plain["layers"]) == len(document["layers"])
     for ours, theirs in zip(plain["layers"], document["layers"], strict=True):

@@ -20,12 +20,15 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from pipelines import schedulers
 from pipelines.embedded.training.tokenizer import build_tokenizer
 from pipelines.engine import Engine
 from pipelines.events import Event, Finished, Preview, RenderResult, Warned
+from pipelines.methods.base import Run, Step
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
+from pipelines.sampling import plan
 
 SIDE = 64
 WORDS = (
@@ -72,29 +75,30 @@ def text_encoder(seed: int, pooled: bool = False) -> Any:
     return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(config).eval()
 
 
-def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = True) -> UNet2DConditionModel:
-    """Three levels (8×8, 4×4, 2×2 tokens); the finest has cross-attention in both places when ``only_cross``."""
+def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = False) -> UNet2DConditionModel:
+    """Two levels (8×8 and 4×4 tokens), or three with ``only_cross``: cross-attention in both places of the finest."""
     torch.manual_seed(seed)
+    levels = 3 if only_cross else 2
     extra: dict[str, Any] = (
         {
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": 8,
             "projection_class_embeddings_input_dim": 6 * 8 + 32,
-            "transformer_layers_per_block": (1, 1, 2),
+            "transformer_layers_per_block": (1, 2),
         }
         if xl
-        else {"only_cross_attention": (only_cross, False, False)}
+        else {"only_cross_attention": (True, False, False)[:levels] if only_cross else False}
     )
     model = UNet2DConditionModel(
         sample_size=SIDE // 8,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(16, 16, 32),
-        down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        block_out_channels=(16, 16, 32)[-levels:],
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
         layers_per_block=1,
         norm_num_groups=4,
-        attention_head_dim=2 if not xl else (2, 2, 4),
+        attention_head_dim=(2, 4) if xl else 2,
         cross_attention_dim=64 if xl else 32,
         **extra,
     ).eval()
@@ -133,7 +137,7 @@ def sd_velocity() -> StableDiffusionPipeline:
         vae=autoencoder(1, tiny=True),
         text_encoder=text_encoder(2),
         tokenizer=tokenizer(),
-        unet=unet(3),
+        unet=unet(3, only_cross=True),
         scheduler=DDIMScheduler(
             **_BETAS,
             prediction_type="v_prediction",
@@ -155,7 +159,7 @@ def sd_noise() -> StableDiffusionPipeline:
         vae=autoencoder(4, tiny=False),
         text_encoder=text_encoder(5),
         tokenizer=tokenizer(),
-        unet=unet(6, only_cross=False),
+        unet=unet(6),
         scheduler=PNDMScheduler(**_BETAS, skip_prk_steps=True, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
@@ -280,3 +284,39 @@ def previews(found: Iterable[Event]) -> list[Pixels]:
 def moved(one: Pixels, other: Pixels) -> float:
     """Mean absolute difference in 0..255."""
     return float(np.abs(one.astype(int) - other).mean())
+
+
+def run_of(engine: Engine, request: RenderRequest, store: PictureStore, images: int = 1) -> Run:
+    """The `Run` that sampling makes of a request, before its first step, with random ``clean`` and ``noise``."""
+    loaded = engine.load(request.model)
+    base, how = loaded.pipe, plan(request)
+    scheduler = schedulers.build(request.scheduler, base.scheduler, loaded.card, pinned=True, steps=how.steps)
+    pipe = loaded.family.pipeline(base, scheduler, from_picture=how.from_picture)
+    scheduler.set_timesteps(how.steps)
+    cells = (request.height // 8, request.width // 8)
+    generator = torch.Generator().manual_seed(0)
+    return Run(
+        request=request,
+        pictures=store,
+        card=loaded.card,
+        pipe=pipe,
+        family=loaded.family,
+        images=images,
+        first=how.first,
+        steps=how.steps,
+        levels=schedulers.levels(scheduler),
+        exploding=request.scheduler in schedulers.EXPLODING,
+        latent_size=cells,
+        tokens=loaded.family.tokens(pipe, request),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        clean=torch.randn(images, 4, *cells, generator=generator),
+        noise=torch.randn(images, 4, *cells, generator=generator),
+    )
+
+
+def step_of(run: Run, index: int, guided: bool = True) -> Step:
+    """Denoiser call ``index`` of the full schedule, [negative…, positive…] or the prompt's rows alone."""
+    rows = run.images * (2 if guided else 1)
+    conditional, branches = run.family.rows(rows, run.images)
+    return Step(index, run.levels[index], rows, run.latent_size, torch.tensor(conditional), branches)

@@ -15,6 +15,7 @@
       this.shown = null; // key of the result on the stage, "preview", or null for the collage
       this.report = null;
       this.seq = 0;
+      this.stayed = false; // whether the user went back to the collage while a run was on
       this.lastSeed = null;
       this.#build();
     }
@@ -62,13 +63,13 @@
     /** Before anything has come back. */
     begin() {
       this.error.hidden = true;
+      this.stayed = false;
       this.take({ state: "running", text: "Starting…", results: [], warnings: [], share: 0 });
     }
 
     take(report) {
       if (report.seq && report.seq <= this.seq) return; // overtaken on the way
       this.seq = report.seq ?? this.seq;
-      const wasRunning = this.running;
       this.report = report;
       this.status.textContent = report.text ?? "";
       this.progress.hidden = report.state !== "running";
@@ -91,7 +92,7 @@
       if (newest) {
         this.error.hidden = !report.error;
         this.#drawStrip();
-        if (this.shown !== null || !wasRunning) this.look(newest.key);
+        if (!this.stayed) this.look(newest.key);
       } else if (report.state === "running" && report.preview) {
         this.preview = report.preview;
         if (this.shown === null && !this.stayed) this.shown = "preview";
@@ -116,7 +117,7 @@
     /** Shows a result by key, the running preview, or with null the collage. */
     look(key) {
       this.shown = key;
-      if (key === null && this.running) this.stayed = true; // the user went back: previews do not take the stage again
+      if (key === null && this.running) this.stayed = true;
       if (key !== null) this.stayed = false;
       this.#drawStage();
     }

@@ -39,11 +39,15 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def made(library: Library) -> Collage:
-    cat, mask = (library.add(Image.new("RGBA", size, colour)) for size, colour in [((8, 6), "red"), ((4, 4), "#0008")])
+    cat, mask = (
+        library.add(Image.new("RGBA", size, colour)) for size, colour in [((8, 6), "red"), ((4, 4), "#0008")]
+    )
     return Collage(
         name="Cat",
         background=Background(picture=mask),
-        layers=(Layer(id="a", name="cat", picture=cat, mask=mask, x=1.5, y=2, clip=((0, 0), (4, 0), (4, 4))),),
+        layers=(
+            Layer(id="a", name="cat", picture=cat, mask=mask, x=1.5, y=2, clip=((0, 0), (4, 0), (4, 4))),
+        ),
         avoids=(Avoid(id="b", picture=cat, layer="a", alpha=1.25),),
         seed=0,
     )
@@ -79,7 +83,11 @@ def test_the_page_sent_is_left_as_it_was(made: Collage, library: Library, folder
 
 def test_an_upload_of_any_kind_becomes_png(folder: Folder) -> None:
     Image.new("RGB", (10, 4), "blue").save(folder.path / "photo.jpg")
-    page = {"layers": [{"id": "a", "x": 0, "y": 0, "picture": file_data(str(folder.path / "photo.jpg"), "image/jpeg")}]}
+    page = {
+        "layers": [
+            {"id": "a", "x": 0, "y": 0, "picture": file_data(str(folder.path / "photo.jpg"), "image/jpeg")}
+        ]
+    }
     collage, library = to_collage(page, folder.uploads)
     assert library.size(collage.layers[0].picture) == (10, 4)
 
@@ -115,7 +123,11 @@ def test_a_broken_picture_names_its_layer(folder: Folder) -> None:
         ({"wings": 2}, FieldError, "unknown field 'wings'"),
         ({"layers": 3}, FieldError, "layers is 3"),
         ({"layers": [3]}, FieldError, "layer 1: it is 3"),
-        ({"layers": [{"id": f"l{n}", "x": 0, "y": 0, "picture": {"path": "/x"}} for n in range(65)]}, FieldError, "layers"),
+        (
+            {"layers": [{"id": f"l{n}", "x": 0, "y": 0, "picture": {"path": "/x"}} for n in range(65)]},
+            FieldError,
+            "layers",
+        ),
         ({"background": {"picture": {"path": "/x"}, "glow": 1}}, FieldError, "unknown field 'glow'"),
         ({"version": 2}, VersionError, "version 2"),
     ],
@@ -137,7 +149,12 @@ def test_a_picture_is_decoded_once_until_its_file_changes(
     to_collage(page, folder.uploads)
     decoded = []
     real = Library.add
-    monkeypatch.setattr(Library, "add", lambda self, source: decoded.append(source) or real(self, source))
+
+    def counted(self: Library, source: Path) -> str:
+        decoded.append(source)
+        return real(self, source)
+
+    monkeypatch.setattr(Library, "add", counted)
     to_collage(page, folder.uploads)
     assert decoded == []
     Image.new("RGBA", (9, 9)).save(page["layers"][0]["picture"]["path"])
@@ -157,5 +174,9 @@ def test_what_is_kept_is_bounded(folder: Folder, monkeypatch: pytest.MonkeyPatch
 
 def test_addresses_are_taken_off_files_and_nothing_else() -> None:
     page = {"a": [{"path": "/x", "url": "http://elsewhere/x", "meta": 1}], "b": ({"url": "kept"},), "c": None}
-    assert without_addresses(page) == {"a": [{"path": "/x", "url": None, "meta": 1}], "b": [{"url": "kept"}], "c": None}
+    assert without_addresses(page) == {
+        "a": [{"path": "/x", "url": None, "meta": 1}],
+        "b": [{"url": "kept"}],
+        "c": None,
+    }
     assert page["a"][0]["url"] == "http://elsewhere/x"  # type: ignore[index]

@@ -22,7 +22,9 @@ def test_javascript(file: Path) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail("node is not installed, and in CI the JavaScript tests must run")
         pytest.skip("node is not installed")
-    done = subprocess.run([NODE, "--test", str(file)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [NODE, "--test", str(file)], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fail 0" in done.stdout
     assert "pass 0" not in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import BaseModel
 
 from pipelines.models import card
 from studio.document import Avoid, Background, Collage, Layer
@@ -26,12 +27,12 @@ def test_bounds_and_defaults_have_one_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, word in WORDS.items() if not word.nullable])
 def test_words_without_an_open_default_are_plain_in_the_document(name: str) -> None:
-    model = Layer if name in Layer.model_fields else Collage
+    model: type[BaseModel] = Layer if name in Layer.model_fields else Collage
     assert model.model_fields[name].default == words()[name]["default"]
 
 
 def test_nullable_words_may_be_left_open() -> None:
-    homes = {"background_harmonize": (Background, "harmonize"), "avoid_alpha": (Avoid, "alpha")}
+    homes: dict[str, tuple[type[BaseModel], str]] = {"background_harmonize": (Background, "harmonize"), "avoid_alpha": (Avoid, "alpha")}
     homes["avoid_threshold"] = (Avoid, "threshold")
     for name in DEFAULTS:
         if name not in WORDS:
@@ -47,7 +48,9 @@ def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
     collage = Collage.from_dict({**plain["empty"], "layers": [placed]})
     assert collage.layers[0] == Layer(id="a", picture="0" * 64, x=1, y=2)
     avoid = {**plain["avoid"], "id": "a", "picture": "0" * 64}
-    assert Collage.from_dict({**plain["empty"], "avoids": [avoid]}).avoids[0] == Avoid(id="a", picture="0" * 64)
+    assert Collage.from_dict({**plain["empty"], "avoids": [avoid]}).avoids[0] == Avoid(
+        id="a", picture="0" * 64
+    )
     assert plain["models"][0]["steps"] == card("embedded").steps
 
 

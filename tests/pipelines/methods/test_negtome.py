@@ -1,0 +1,265 @@
+"""NegToMe: who is matched with whom, which way the push goes, when and where it acts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.attention.kernel import Kernel, Site
+from pipelines.engine import Engine
+from pipelines.methods.base import Inputs, Run
+from pipelines.methods.negtome import CHUNK, Avoid, Spread, match, push
+from pipelines.pictures import PictureStore
+from pipelines.request import RenderRequest
+from tests.pipelines import tiny
+
+OWN = Site(cross=False, part="up")
+NO_INPUTS = Inputs(torch.zeros(0), {})
+
+
+def tokens(count: int = 64, size: int = 16, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
+
+
+def begun(kind: type, engine: Engine, request: RenderRequest, store: PictureStore, images: int = 1) -> tuple[Any, Run]:
+    run = tiny.run_of(engine, request, store, images)
+    method = kind()
+    method.begin(run, Kernel())
+    method.before_forward(tiny.step_of(run, run.first, guided=request.guidance > 1), NO_INPUTS)
+    return method, run
+
+
+def similar(features: torch.Tensor) -> float:
+    """Mean over all pairs of images of the mean cosine of each token with its best match: (images, N, D)."""
+    found = [
+        float(match(features[a], features[b])[0].mean())
+        for a in range(len(features))
+        for b in range(len(features))
+        if a != b
+    ]
+    return sum(found) / len(found)
+
+
+class TestMatch:
+    @pytest.mark.parametrize("axis", ["source", "released"])
+    def test_shuffled_copy(self, axis: str) -> None:
+        """A shuffled copy is matched right along the reference; the released axis finds the inverse shuffle."""
+        reference = tokens()
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+        _, index = match(reference[order], reference, axis=axis)
+        if axis == "source":
+            assert torch.equal(index, order)
+        else:
+            assert torch.equal(index, order.argsort())
+            assert (index == order).float().mean() < 0.1
+
+    def test_cosine_ignores_length(self) -> None:
+        reference = tokens()
+        similarity, index = match(reference * 5, reference * torch.linspace(0.1, 9, 64)[:, None])
+        assert torch.equal(index, torch.arange(64)) and torch.allclose(similarity, torch.ones(64), atol=1e-5)
+
+    def test_chunks_change_nothing(self) -> None:
+        source, reference = tokens(CHUNK + 200, 8), tokens(90, 8, 1)
+        whole = torch.nn.functional.normalize(source, dim=-1) @ torch.nn.functional.normalize(reference, dim=-1).T
+        similarity, index = match(source, reference)
+        assert torch.equal(index, whole.max(-1).indices)
+        assert torch.allclose(similarity, whole.max(-1).values, atol=1e-6)
+
+    def test_only_allowed_tokens_are_found(self) -> None:
+        reference, allowed = tokens(), torch.arange(64) < 10
+        _, index = match(tokens(seed=2), reference, allowed)
+        assert index.max() < 10
+        assert match(tokens(seed=2), reference)[1].max() >= 10
+        none = push(tokens(seed=2), reference, 1.0, 0.0, torch.zeros(64, dtype=torch.bool))
+        assert none.abs().max() == 0
+
+
+class TestPush:
+    def test_formula_and_sign(self) -> None:
+        source, reference = tokens(), tokens(seed=1)
+        index = match(source, reference)[1]
+        moved = source + push(source, reference, 0.5, -1.0)
+        assert torch.allclose(moved, 1.5 * source - 0.5 * reference[index], atol=1e-6)
+
+        def cosine(x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.cosine_similarity(x, reference[index], dim=-1)
+
+        assert (cosine(moved) < cosine(source)).all(), "a positive alpha pushes away"
+        assert (cosine(source + push(source, reference, -0.5, -1.0)) > cosine(source)).all()
+
+    def test_threshold(self) -> None:
+        source, reference = tokens(), tokens(seed=1)
+        similarity, _ = match(source, reference)
+        middle = float(similarity.median())
+        moved = push(source, reference, 1.0, middle).abs().sum(1) > 0
+        assert torch.equal(moved, similarity > middle) and 0 < int(moved.sum()) < 64
+        assert push(source, reference, 1.0, 1.01).abs().max() == 0
+        assert push(source, reference, 0.0, -1.0).abs().max() == 0
+
+
+class TestSpread:
+    def request(self, **words: Any) -> RenderRequest:
+        return tiny.text_request(**{"images": 3, "spread": 1.0, "spread_threshold": 0.0, **words})
+
+    def test_every_image_moves_away_from_the_others(self, engine: Engine, store: PictureStore) -> None:
+        method, _ = begun(Spread, engine, self.request(), store, images=3)
+        features = tokens(6 * 64).reshape(6, 64, 16) + tokens(64, seed=5)[None]
+        out = method.map_output(OWN, features[:, None])[:, 0]
+        for branch in ([0, 1, 2], [3, 4, 5]):
+            assert similar(out[branch]) < similar(features[branch]) - 0.02
+        assert ((out - features).abs().amax((1, 2)) > 0.1).all(), "no image is sacrificed as the reference"
+        pulling, _ = begun(Spread, engine, self.request(spread=-0.5), store, images=3)
+        assert similar(pulling.map_output(OWN, features[:, None])[:3, 0]) > similar(features[:3]) + 0.02
+
+    @pytest.mark.parametrize("axis", ["source", "released"])
+    def test_permuting_the_batch_permutes_the_result(self, engine: Engine, store: PictureStore, axis: str) -> None:
+        method, _ = begun(Spread, engine, self.request(axis=axis), store, images=3)
+        features = tokens(6 * 64).reshape(6, 1, 64, 16)
+        order = [2, 0, 1, 5, 3, 4]
+        assert torch.allclose(
+            method.map_output(OWN, features[order]), method.map_output(OWN, features)[order], atol=1e-5
+        )
+
+    def test_matching_stays_inside_a_guidance_branch(self, engine: Engine, store: PictureStore) -> None:
+        method, _ = begun(Spread, engine, self.request(images=2), store, images=2)
+        features = tokens(4 * 64).reshape(4, 1, 64, 16)
+        before = method.map_output(OWN, features)
+        features[3] *= -2
+        after = method.map_output(OWN, features)
+        assert torch.equal(before[:2], after[:2])
+        assert not torch.allclose(before[2], after[2])
+
+    def test_one_image_alone_is_unchanged(self, engine: Engine, store: PictureStore) -> None:
+        method, _ = begun(Spread, engine, self.request(images=2), store, images=1)
+        features = tokens(2 * 64).reshape(2, 1, 64, 16)
+        assert torch.equal(method.map_output(OWN, features), features)
+        alone, plain = (tiny.pictures(engine, tiny.text_request(spread=s), store)[0] for s in (2.0, 0.0))
+        assert np.array_equal(alone, plain)
+
+    def test_heads_are_matched_together(self, engine: Engine, store: PictureStore) -> None:
+        method, _ = begun(Spread, engine, self.request(images=2), store, images=2)
+        joined = tokens(4 * 64).reshape(4, 64, 16)
+        heads = joined.reshape(4, 64, 4, 4).transpose(1, 2)
+        out = method.map_output(OWN, heads).transpose(1, 2).reshape(4, 64, 16)
+        assert torch.allclose(out, method.map_output(OWN, joined[:, None])[:, 0], atol=1e-6)
+
+    def test_images_of_a_run_move_apart(self, engine: Engine, store: PictureStore, model: str) -> None:
+        """Features of the first finest self-attention in the first step, as the denoiser goes on with them."""
+
+        def features(spread: float) -> torch.Tensor:
+            kept: list[torch.Tensor] = []
+            unet = engine.load(model).pipe.unet
+            part = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[0]
+            handle = part.register_forward_pre_hook(lambda _, args: kept.append(args[0].clone()))
+            try:
+                request = tiny.text_request(model, images=3, spread=spread, spread_threshold=0.0, window=1.0, steps=2)
+                tiny.result(engine, request, store)
+            finally:
+                handle.remove()
+            return kept[0][3:]  # the rows guided by the prompt
+
+        # an unreachable threshold: the same joint call, with nothing pushed
+        off = similar(torch.cat([features(1e-9)]))
+        assert similar(features(0.8)) < off - 0.005
+        assert similar(features(-0.8)) > off + 0.005
+
+
+class TestWhereAndWhen:
+    def test_window(self, engine: Engine, store: PictureStore) -> None:
+        def active(**words: Any) -> list[int]:
+            run = tiny.run_of(engine, tiny.collage_request(store, images=2, spread=1.0, **words), store, images=2)
+            method = Spread()
+            method.begin(run, Kernel())
+            features = tokens(4 * 64).reshape(4, 1, 64, 16)
+            found = []
+            for index in range(run.first, run.steps):
+                method.before_forward(tiny.step_of(run, index), NO_INPUTS)
+                if not torch.equal(method.map_output(OWN, features), features):
+                    found.append(index)
+            return found
+
+        free = {"spread_threshold": 0.0}
+        assert active(steps=20, window=0.25, **free) == [8, 9, 10], "a quarter of the twelve steps that are run"
+        assert active(steps=20, window=0.0, **free) == [8], "at least one step"
+        assert active(steps=5, window=1.0, **free) == [2, 3, 4]
+
+    def test_places(self, engine: Engine, store: PictureStore) -> None:
+        method, _ = begun(Spread, engine, tiny.text_request(spread=1.0, spread_threshold=0.0, images=2), store, 2)
+        finest, small, tiniest = (tokens(4 * n).reshape(4, 1, n, 16) for n in (64, 16, 4))
+        assert not torch.equal(method.map_output(OWN, finest), finest)
+        assert not torch.equal(method.map_output(OWN, small), small)
+        assert method.map_output(OWN, tiniest) is tiniest, "below the card's smallest grid"
+        assert method.map_output(Site(cross=True, part="up"), finest) is finest
+        assert method.map_output(Site(cross=False, part="head"), finest) is finest
+
+    def test_without_guidance(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.text_request(spread=1.0, spread_threshold=0.0, images=2, guidance=1.0)
+        method, _ = begun(Spread, engine, request, store, images=2)
+        features = tokens(2 * 64).reshape(2, 1, 64, 16)
+        assert ((method.map_output(OWN, features) - features).abs().amax((1, 2, 3)) > 0.1).all()
+        on = tiny.pictures(engine, request, store)
+        off = tiny.pictures(engine, request.replace(spread=0.0), store)
+        assert min(tiny.moved(a, b) for a, b in zip(on, off, strict=True)) > 0.1
+
+
+class TestAvoid:
+    def moved(self, engine: Engine, request: RenderRequest, store: PictureStore, features: torch.Tensor) -> torch.Tensor:
+        method, run = begun(Avoid, engine, request, store)
+        step = tiny.step_of(run, run.first, guided=request.guidance > 1)
+        step.references = list(range(step.rows, step.rows + len(request.avoids)))
+        method.before_forward(step, NO_INPUTS)
+        return method.map_output(OWN, features[:, None])[:, 0]
+
+    def test_both_branches_leave_one_shared_reference(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        out = self.moved(engine, tiny.text_request(avoids=(tiny.avoid(store),)), store, features)
+        assert torch.equal(out[2], features[2])
+        for row in (0, 1):
+            before, index = match(features[row], features[2])
+            after = torch.nn.functional.cosine_similarity(out[row], features[2][index], dim=-1)
+            assert (after < before).all()
+
+    def test_off_moves_nothing(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        for words in ({"alpha": 0.0}, {"threshold": 1.0}):
+            request = tiny.text_request(avoids=(tiny.avoid(store, **words),))
+            assert torch.equal(self.moved(engine, request, store, features), features)
+
+    def test_only_the_masked_part_of_the_reference_counts(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        part = torch.from_numpy(tiny.CAT).reshape(8, 8, 8, 8).float().mean((1, 3)).flatten() > 128
+        request = tiny.text_request(avoids=(tiny.avoid(store, mask=store.put(tiny.CAT), threshold=0.0),))
+        expected = features[0] + push(features[0], features[2], 1.0, 0.0, part)
+        out = self.moved(engine, request, store, features)
+        assert torch.allclose(out[0], expected, atol=1e-6)
+        whole = self.moved(engine, tiny.text_request(avoids=(tiny.avoid(store),)), store, features)
+        assert not torch.allclose(out, whole)
+
+    def test_a_small_mask_still_counts(self, engine: Engine, store: PictureStore) -> None:
+        """Less than half of any token: the most covered ones stand for it."""
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        mask = store.put(tiny.box(0, 0, 3, 3))
+        request = tiny.text_request(avoids=(tiny.avoid(store, mask=mask, threshold=0.0),))
+        assert (self.moved(engine, request, store, features)[0] - features[0]).abs().max() > 0
+        nothing = tiny.text_request(avoids=(tiny.avoid(store, mask=store.put(tiny.box(0, 0, 0, 0)), threshold=0.0),))
+        assert torch.equal(self.moved(engine, nothing, store, features), features)
+
+    def test_reach_of_one_layer(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        request = tiny.collage_request(store, avoids=(tiny.avoid(store, layer=1),))
+        out = self.moved(engine, request, store, features)
+        inside = torch.from_numpy(tiny.CAT).reshape(8, 8, 8, 8).float().mean((1, 3)).flatten() / 255
+        assert torch.equal(out[0][inside == 0], features[0][inside == 0])
+        full = push(features[0], features[2], 1.0, 0.0)
+        assert torch.allclose((out - features)[0], full * inside[:, None], atol=1e-6)
+        assert full.abs().max() > 0
+
+    def test_two_references_add_up_from_the_same_start(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(4 * 64).reshape(4, 64, 16)
+        request = tiny.text_request(avoids=(tiny.avoid(store, 9), tiny.avoid(store, 10, alpha=0.5)))
+        out = self.moved(engine, request, store, features)
+        expected = push(features[0], features[2], 1.0, 0.0) + push(features[0], features[3], 0.5, 0.0)
+        assert torch.allclose(out[0] - features[0], expected, atol=1e-5)

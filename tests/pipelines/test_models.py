@@ -1,0 +1,134 @@
+"""Model cards: by name, and read from folders that the stock pipelines wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.engine import Engine
+from pipelines.errors import ModelError, UnsupportedError
+from pipelines.families import family
+from pipelines.models import CARDS, SCHEDULERS, card
+from pipelines.pictures import PictureStore
+from tests.pipelines import tiny
+
+
+def test_cards_hold_together() -> None:
+    for name, one in CARDS.items():
+        assert one.name == name and one.origin
+        assert one.scheduler in one.schedulers and set(one.schedulers) <= set(SCHEDULERS)
+        assert one.side % one.factor == 0 and 1 <= one.smallest_grid <= one.side // one.factor
+        assert set(one.negtome_blocks) <= {"down", "mid", "up"}
+        family(one.family)
+        assert card(name) is one
+
+
+def test_only_the_embedded_model_is_a_folder() -> None:
+    assert CARDS["sd15"].folder is None and CARDS["sdxl"].folder is None
+    assert Path(CARDS["embedded"].source).parts[-3:] == ("pipelines", "embedded", "weights")
+
+
+@pytest.mark.parametrize("name", ["", "nonesuch", "a/b"])
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(ModelError, match="embedded"):
+        card(name)
+
+
+def test_unknown_families() -> None:
+    with pytest.raises(UnsupportedError, match="'flux'.*sd, sdxl"):
+        family("flux")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {}
+    for name in ("sd_velocity", "sdxl"):
+        folders[name] = tmp_path_factory.mktemp(name)
+        tiny.KINDS[name]().save_pretrained(folders[name])
+    return folders
+
+
+def test_a_folder_gets_a_card_from_its_files(saved: dict[str, Path]) -> None:
+    one = card(str(saved["sd_velocity"]))
+    assert (one.family, one.side, one.factor, one.smallest_grid) == ("sd", 64, 8, 2)
+    assert one.name == one.source == str(saved["sd_velocity"]) and one.folder == saved["sd_velocity"]
+    assert card(str(saved["sdxl"])).family == "sdxl"
+
+
+def test_a_folder_and_its_hub_id_get_one_card(tmp_path: Path) -> None:
+    """What the files of the public models say leads to the cards written here."""
+    for name, cells in (("sd15", 64), ("sdxl", 128)):
+        known = CARDS[name]
+        kind = "StableDiffusionPipeline" if known.family == "sd" else "StableDiffusionXLPipeline"
+        folder = tmp_path / name
+        for part, config in (("unet", {"sample_size": cells}), ("vae", {"block_out_channels": [128, 256, 512, 512]})):
+            (folder / part).mkdir(parents=True)
+            (folder / part / "config.json").write_text(json.dumps(config))
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+        read = card(str(folder))
+        assert (read.side, read.factor, read.smallest_grid) == (known.side, known.factor, known.smallest_grid)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null"])
+def test_broken_folders(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model_index.json").write_text(text)
+    with pytest.raises(ModelError, match=r"model_index\.json"):
+        card(str(tmp_path))
+
+
+def test_a_folder_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(ModelError, match="FluxPipeline"):
+        card(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["sd_velocity", "sdxl"])
+def test_a_saved_model_is_loaded_and_renders(saved: dict[str, Path], store: PictureStore, name: str) -> None:
+    engine = Engine()
+    folder = str(saved[name])
+    made = tiny.pictures(engine, tiny.text_request(folder), store)[0]
+    assert engine.load(folder) is engine.load(folder)
+    held = Engine()
+    held.adopt(folder, tiny.KINDS[name](), tiny.card_for(name))
+    # half a level of 8 bit: the folder's scheduler and weights are the same numbers
+    assert tiny.moved(made, tiny.pictures(held, tiny.text_request(folder), store)[0]) < 0.5
+
+
+def test_a_folder_without_weights_is_refused(saved: dict[str, Path], tmp_path: Path, store: PictureStore) -> None:
+    import shutil
+
+    folder = tmp_path / "torn"
+    shutil.copytree(saved["sd_velocity"], folder)
+    for weights in (folder / "unet").glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(ModelError, match="could not be loaded"):
+        tiny.result(Engine(), tiny.text_request(str(folder)), store)
+
+
+def test_missing_embedded_weights_are_named(store: PictureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import dataclasses
+
+    import pipelines.models
+
+    gone = dataclasses.replace(CARDS["embedded"], source=str(tmp_path / "gone"))
+    monkeypatch.setitem(pipelines.models.CARDS, "embedded", gone)
+    with pytest.raises(ModelError, match="weights are not installed"):
+        tiny.result(Engine(), tiny.text_request("embedded"), store)
+
+
+def test_xl_encoders_are_widened_in_half_precision() -> None:
+    """Its autoencoder overflows in 16 bit: encoding runs in 32 and leaves the weights as they were."""
+    import torch
+
+    pipe: Any = tiny.sdxl()
+    pipe.vae.to(torch.float16)
+    wide: list[torch.dtype] = []
+    handle = pipe.vae.encoder.conv_in.register_forward_hook(lambda _, args, out: wide.append(out.dtype))
+    latents = family("sdxl").encode_picture(pipe, tiny.picture(1))
+    handle.remove()
+    assert wide == [torch.float32]
+    assert latents.dtype == torch.float16 and pipe.vae.dtype == torch.float16
+    assert latents.isfinite().all() and latents.shape == (1, 4, 8, 8)

@@ -1,0 +1,88 @@
+"""Previews: a fitted map that shows colours, and frozen pixels laid over exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines import previews
+from pipelines.engine import Engine
+from pipelines.pictures import PictureStore
+from tests.pipelines import tiny
+
+
+def test_training_pictures_are_soft_colourful_and_always_the_same() -> None:
+    pictures = previews.smooth_pictures(4, 64)
+    assert pictures.shape == (4, 64, 64, 3) and pictures.dtype == np.uint8
+    assert np.array_equal(pictures, previews.smooth_pictures(4, 64))
+    assert not np.array_equal(pictures, previews.smooth_pictures(4, 64, seed=1))
+    assert pictures.std() > 40
+    assert np.abs(np.diff(pictures.astype(int), axis=1)).max() < 40
+
+
+class Averages:
+    """An encoder whose latents are the cell colours themselves, mixed: what a perfect map can undo."""
+
+    mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, -0.5], [0.3, 0.0, 2.0], [0.1, 0.1, 0.1]])
+
+    def encode_picture(self, pipe: object, picture: np.ndarray) -> torch.Tensor:
+        colours = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+        cells = torch.nn.functional.adaptive_avg_pool2d(colours, picture.shape[0] // 8)
+        return torch.einsum("ck,nkhw->nchw", self.mix, cells) - 0.2
+
+
+def test_a_linear_encoder_is_undone() -> None:
+    encoder = Averages()
+    matrix = previews.fit(encoder, None)
+    assert matrix.shape == (5, 3)
+    picture = previews.smooth_pictures(1, 64, seed=3)[0]
+    shown = previews.preview(encoder.encode_picture(None, picture)[0], matrix, (64, 64))
+    assert shown.shape == (64, 64, 3) and shown.dtype == np.uint8
+    assert np.abs(shown.astype(int) - picture).mean() < 8
+    assert np.abs(255 - shown.astype(int) - picture).mean() > 40
+
+
+def test_fit_on_a_real_autoencoder_beats_grey(engine: Engine, model: str) -> None:
+    loaded = engine.load(model)
+    matrix = previews.fit(loaded.family, loaded.pipe)
+    pictures = previews.smooth_pictures(6, 64, seed=5)
+    latents = [loaded.family.encode_picture(loaded.pipe, picture)[0] for picture in pictures]
+    shown = np.stack([previews.preview(one, matrix, (64, 64)) for one in latents]).astype(int)
+    grey = np.abs(pictures.astype(int) - pictures.mean((0, 1, 2), keepdims=True).round()).mean()
+    assert np.abs(shown - pictures).mean() < 0.9 * grey
+
+
+@pytest.mark.parametrize("size", [(64, 64), (72, 136)])
+def test_preview_has_the_canvas_size(size: tuple[int, int]) -> None:
+    matrix = torch.zeros(5, 3)
+    matrix[-1] = torch.tensor([0.5, 2.0, -1.0])
+    picture = previews.preview(torch.randn(4, size[0] // 8, size[1] // 8).half(), matrix, size)
+    assert picture.shape == (*size, 3)
+    assert (picture == np.array([128, 255, 0])).all()
+
+
+class TestLayOver:
+    def test_nothing_frozen_changes_nothing(self) -> None:
+        picture = tiny.picture(1)
+        assert previews.lay_over(picture, None) is picture
+        clear = np.zeros((64, 64, 4), np.uint8)
+        assert np.array_equal(previews.lay_over(picture, clear), picture)
+
+    def test_full_half_and_clear(self) -> None:
+        picture = np.full((2, 3, 3), 100, np.uint8)
+        frozen = np.zeros((2, 3, 4), np.uint8)
+        frozen[:, 0] = (7, 8, 9, 255)
+        frozen[:, 1] = (200, 0, 100, 128)
+        out = previews.lay_over(picture, frozen)
+        assert (out[:, 0] == (7, 8, 9)).all()
+        assert (out[:, 1] == (150, 50, 100)).all()
+        assert (out[:, 2] == 100).all() and out.dtype == np.uint8
+
+
+def test_previews_of_a_run_head_for_the_picture(engine: Engine, store: PictureStore) -> None:
+    """The last preview is nearer than the first to what the map shows of the final latents."""
+    found = tiny.events(engine, tiny.text_request("sd_noise", steps=8), store)
+    shown = tiny.previews(found)
+    assert len(shown) == 7, "every step but the last"
+    assert tiny.moved(shown[-1], shown[-2]) < tiny.moved(shown[0], shown[-2])
