@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,7 +166,7 @@ class _Job:
     def _look_at_pictures(self) -> None:
         """`PictureError` where one is missing or not of the canvas's size, before anything is loaded."""
         request, size = self.request, (self.request.height, self.request.width)
-        wanted = [
+        wanted: list[tuple[str, str | None, tuple[int, ...]]] = [
             ("the collage", request.collage, (*size, 3)),
             ("what is frozen", request.frozen, (*size, 4)),
         ]
@@ -201,7 +202,6 @@ class _Job:
         together = any(method.joint for method in methods) or loaded.pipe._execution_device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
         for group in groups:
-            first = len(done)
             new = sample(
                 loaded.pipe,
                 loaded.family,
@@ -210,9 +210,7 @@ class _Job:
                 self.pictures,
                 methods,
                 group,
-                lambda step, steps, clean, first=first: self._on_step(
-                    loaded, step, steps, clean, first, frozen
-                ),
+                partial(self._on_step, loaded, frozen, len(done)),
             )
             for picture in new:
                 final = lay_over(picture, frozen)
@@ -228,7 +226,7 @@ class _Job:
             )
 
     def _on_step(
-        self, loaded: Loaded, step: int, steps: int, clean: Any, image: int, frozen: Pixels | None
+        self, loaded: Loaded, frozen: Pixels | None, image: int, step: int, steps: int, clean: Any
     ) -> None:
         from pipelines import previews
 

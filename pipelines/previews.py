@@ -32,12 +32,13 @@ def fit(family: Any, pipe: Any) -> torch.Tensor:
     colours = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     colours = torch.nn.functional.adaptive_avg_pool2d(colours, (latents.shape[-2], latents.shape[-1]))
     x = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
-    x = torch.cat([x, torch.ones(len(x), 1)], 1)
     y = colours.permute(0, 2, 3, 1).reshape(-1, 3)
-    # a little ridge: soft pictures leave some latent channels almost unused
-    gram = x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1])
-    matrix: torch.Tensor = torch.linalg.solve(gram, x.T @ y)
-    return matrix
+    middle, grey = x.mean(0), y.mean(0)
+    gram = (x - middle).T @ (x - middle)
+    # a little ridge, in the latents' own scale: soft pictures leave some channels almost unused
+    gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram))
+    slopes: torch.Tensor = torch.linalg.solve(gram, (x - middle).T @ (y - grey))
+    return torch.cat([slopes, (grey - middle @ slopes)[None]])
 
 
 def preview(latents: torch.Tensor, matrix: torch.Tensor, size: tuple[int, int]) -> Pixels:

@@ -87,8 +87,9 @@ class UNetFamily:
         finally:
             if upcast:
                 vae.to(dtype)
-        latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-        return (latents * vae.config.scaling_factor).to(dtype)
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        scaled: torch.Tensor = (latents * vae.config.scaling_factor).to(dtype)
+        return scaled
 
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
         """The empty prompt as one row of the denoiser's text inputs."""

@@ -18,7 +18,7 @@ from pipelines.methods.base import Method, Run, area_resized
 from pipelines.schedulers import noised
 
 ROUNDING = (
-    1e-4  # of a step: means of float32 strengths such as .28 must count as 7 of 25 steps, .35 as 70 of 200
+    1e-4  # of a step: means of float32 strengths such as .28 must count as 7 of 25 steps, .92 as 184 of 200
 )
 
 
@@ -108,18 +108,22 @@ class Harmonize(Method):
 
         ``scale`` is what the pipeline will multiply it with.
         """
-        collage = self._collage(0) / scale
-        return torch.where((self.release > 0)[None, None], collage, self._run.noise)
+        clean, noise = self._known()
+        collage = noised(clean, noise, self._run.levels[0], self._run.exploding) / scale
+        return torch.where((self.release > 0)[None, None], collage, noise)
 
     def pinned(self, latents: torch.Tensor, reached: int) -> torch.Tensor:
         """``latents`` at step ``reached`` with every cell that is still held put back."""
+        clean, noise = self._known()
+        held = noised(clean, noise, self._run.levels[reached], self._run.exploding)
         # at the step a cell is released it must start from the collage, hence ≥
-        return torch.where((self.release >= reached)[None, None], self._collage(reached).to(latents), latents)
+        return torch.where((self.release >= reached)[None, None], held.to(latents), latents)
 
-    def _collage(self, reached: int) -> torch.Tensor:
+    def _known(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The collage's clean latents and the start noise."""
         run = self._run
         if run.clean is None or run.noise is None:
             raise EngineError(
                 "this model's pipeline does not tell its start noise; harmonize cannot hold pixels."
             )
-        return noised(run.clean, run.noise, run.levels[reached], run.exploding)
+        return run.clean, run.noise

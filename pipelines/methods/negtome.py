@@ -38,8 +38,8 @@ def match(
         best, index = similarity.max(dim=-2)
         return best, index
     best_parts, index_parts = [], []
-    for part in unit_source.split(CHUNK):
-        similarity = part @ unit_reference.T
+    for start in range(0, len(unit_source), CHUNK):
+        similarity = unit_source[start : start + CHUNK] @ unit_reference.T
         if allowed is not None:
             similarity = similarity.masked_fill(~allowed[None], float("-inf"))
         best, index = similarity.max(dim=-1)

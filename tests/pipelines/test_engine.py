@@ -174,7 +174,9 @@ class TestOffMeansOff:
         ours = tiny.pictures(engine, request, store)[0]
         assert np.array_equal(ours, stock(engine.load(model).pipe, request, tiny.picture(1), 0.6))
 
-    def test_strengths_of_their_own_change_the_picture(self, engine: Engine, store: PictureStore, model: str) -> None:
+    def test_strengths_of_their_own_change_the_picture(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
         request = tiny.collage_request(store, model, cat={"harmonize": 0.2})
         ours = tiny.pictures(engine, request, store)[0]
         plain = stock(engine.load(model).pipe, request, tiny.picture(1), 0.6)
@@ -198,7 +200,9 @@ class TestOffMeansOff:
         on = tiny.text_request(model, images=2, spread=2.0, spread_threshold=0.0)
         assert tiny.moved(plain[0], tiny.pictures(engine, on, store)[0]) > 1
 
-    def test_tapped_with_empty_slots_is_bit_identical(self, engine: Engine, store: PictureStore, model: str) -> None:
+    def test_tapped_with_empty_slots_is_bit_identical(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
         from pipelines.attention.kernel import Kernel
         from pipelines.attention.tap import installed
 
@@ -371,7 +375,9 @@ class TestStop:
             _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
         assert seen == {"denoiser": 5, "decoder": 0}
 
-    def test_without_a_stop_everything_is_decoded(self, engine: Engine, store: PictureStore, pipe: Any) -> None:
+    def test_without_a_stop_everything_is_decoded(
+        self, engine: Engine, store: PictureStore, pipe: Any
+    ) -> None:
         with counted(pipe) as seen:
             tiny.result(engine, tiny.text_request(images=2), store)
         assert seen == {"denoiser": 10, "decoder": 2}
@@ -415,7 +421,8 @@ class TestStop:
         alone = tiny.pictures(engine, request, store)[0]
         found: list[Pixels] = []
         jobs = [
-            threading.Thread(target=lambda: found.append(tiny.pictures(engine, request, store)[0])) for _ in range(2)
+            threading.Thread(target=lambda: found.append(tiny.pictures(engine, request, store)[0]))
+            for _ in range(2)
         ]
         try:
             for job in jobs:
@@ -437,7 +444,9 @@ class TestStop:
 
 
 class TestFrozen:
-    def test_all_strengths_zero_is_the_flat_collage(self, engine: Engine, store: PictureStore, pipe: Any) -> None:
+    def test_all_strengths_zero_is_the_flat_collage(
+        self, engine: Engine, store: PictureStore, pipe: Any
+    ) -> None:
         nothing = {"harmonize": 0.0}
         request = tiny.collage_request(store, car=nothing, cat=nothing, background_harmonize=0.0, images=2)
         with counted(pipe) as seen:
@@ -449,7 +458,9 @@ class TestFrozen:
         assert tiny.warnings(found) == []
         assert found[0] == Started(tiny.PROMPT, 0, 2)
 
-    def test_half_clear_frozen_layers_are_not_laid_over_twice(self, engine: Engine, store: PictureStore) -> None:
+    def test_half_clear_frozen_layers_are_not_laid_over_twice(
+        self, engine: Engine, store: PictureStore
+    ) -> None:
         flat, kept = tiny.picture(1), tiny.picture(2, 4)
         layers = (tiny.layer(store, "cat", tiny.box(0, 0, 64, 64, 128), harmonize=0.0),)
         request = tiny.text_request(
@@ -493,7 +504,8 @@ class TestFrozen:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("word", "value", "says"), [("keep_shape", 0.5, "keep"), ("look", True, "look"), ("vary", 1.0, "vary")]
+        ("word", "value", "says"),
+        [("keep_shape", 0.5, "keep"), ("look", True, "look"), ("vary", 1.0, "vary")],
     )
     def test_words_of_later_are_refused_by_name(
         self, engine: Engine, store: PictureStore, word: str, value: Any, says: str
@@ -503,7 +515,9 @@ class TestRefusals:
             tiny.result(engine, request, store)
 
     @pytest.mark.parametrize("name", ["heun", "pndm", ""])
-    def test_unknown_schedulers_are_refused_by_name(self, engine: Engine, store: PictureStore, name: str) -> None:
+    def test_unknown_schedulers_are_refused_by_name(
+        self, engine: Engine, store: PictureStore, name: str
+    ) -> None:
         with pytest.raises(UnsupportedError, match=rf"'{name}'.*dpm\+\+2m"):
             tiny.result(engine, tiny.text_request(scheduler=name), store)
 
@@ -516,11 +530,11 @@ class TestRefusals:
         at = prompt.find("cat")
         cut = tiny.layer(store, "cat", tiny.CAT, span=(at, at + 3), attend_inside=1.0)
         request = tiny.collage_request(store).replace(prompt=prompt, layers=(cut,))
-        with pytest.raises(PhraseError, match="layer 'cat'.*'cat'.*75 tokens"):
+        with pytest.raises(PhraseError, match=r"layer 'cat'.*'cat'.*75 tokens"):
             tiny.result(engine, request, store)
 
     def test_an_unknown_model(self, store: PictureStore) -> None:
-        with pytest.raises(ModelError, match="'nonesuch'.*embedded"):
+        with pytest.raises(ModelError, match=r"'nonesuch'.*embedded"):
             tiny.result(Engine(), tiny.text_request("nonesuch"), store)
 
     def test_a_missing_picture(self, engine: Engine, store: PictureStore) -> None:
@@ -577,7 +591,9 @@ class TestEdges:
         assert len(tiny.pictures(engine, request.replace(prompt="", layers=bare), store)) == 1
 
     @pytest.mark.parametrize(("width", "height"), [(64, 128), (136, 72)])
-    def test_other_shapes(self, engine: Engine, store: PictureStore, model: str, width: int, height: int) -> None:
+    def test_other_shapes(
+        self, engine: Engine, store: PictureStore, model: str, width: int, height: int
+    ) -> None:
         mask = np.zeros((height, width), np.uint8)
         mask[: height // 2] = 255
         flat = np.full((height, width, 3), 90, np.uint8)

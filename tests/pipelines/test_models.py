@@ -38,7 +38,7 @@ def test_unknown_names(name: str) -> None:
 
 
 def test_unknown_families() -> None:
-    with pytest.raises(UnsupportedError, match="'flux'.*sd, sdxl"):
+    with pytest.raises(UnsupportedError, match=r"'flux'.*sd, sdxl"):
         family("flux")
 
 
@@ -64,7 +64,10 @@ def test_a_folder_and_its_hub_id_get_one_card(tmp_path: Path) -> None:
         known = CARDS[name]
         kind = "StableDiffusionPipeline" if known.family == "sd" else "StableDiffusionXLPipeline"
         folder = tmp_path / name
-        for part, config in (("unet", {"sample_size": cells}), ("vae", {"block_out_channels": [128, 256, 512, 512]})):
+        for part, config in (
+            ("unet", {"sample_size": cells}),
+            ("vae", {"block_out_channels": [128, 256, 512, 512]}),
+        ):
             (folder / part).mkdir(parents=True)
             (folder / part / "config.json").write_text(json.dumps(config))
         (folder / "model_index.json").write_text(json.dumps({"_class_name": kind}))
@@ -97,7 +100,9 @@ def test_a_saved_model_is_loaded_and_renders(saved: dict[str, Path], store: Pict
     assert tiny.moved(made, tiny.pictures(held, tiny.text_request(folder), store)[0]) < 0.5
 
 
-def test_a_folder_without_weights_is_refused(saved: dict[str, Path], tmp_path: Path, store: PictureStore) -> None:
+def test_a_folder_without_weights_is_refused(
+    saved: dict[str, Path], tmp_path: Path, store: PictureStore
+) -> None:
     import shutil
 
     folder = tmp_path / "torn"
@@ -108,7 +113,9 @@ def test_a_folder_without_weights_is_refused(saved: dict[str, Path], tmp_path: P
         tiny.result(Engine(), tiny.text_request(str(folder)), store)
 
 
-def test_missing_embedded_weights_are_named(store: PictureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_embedded_weights_are_named(
+    store: PictureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import dataclasses
 
     import pipelines.models

@@ -50,7 +50,9 @@ def test_unknown_names() -> None:
         store.get("nothing")
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((2, 2)), np.zeros(4, np.uint8), np.zeros((1, 2, 2, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 2)), np.zeros(4, np.uint8), np.zeros((1, 2, 2, 3), np.uint8)]
+)
 def test_other_arrays_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(PictureError, match="uint8"):
         PictureStore().put(pixels)

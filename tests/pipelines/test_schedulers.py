@@ -98,12 +98,14 @@ def test_only_unipc_learns_of_pins(engine: Engine) -> None:
 
 
 def test_others_are_refused_by_name(engine: Engine) -> None:
-    with pytest.raises(UnsupportedError, match=r"'heun'.*sd_noise.*dpm\+\+2m, euler, euler_a, ddim, lcm, unipc"):
+    with pytest.raises(
+        UnsupportedError, match=r"'heun'.*sd_noise.*dpm\+\+2m, euler, euler_a, ddim, lcm, unipc"
+    ):
         built(engine, "sd_noise", "heun")
-    with pytest.raises(UnsupportedError, match="'lcm'.*50 steps"):
+    with pytest.raises(UnsupportedError, match=r"'lcm'.*50 steps"):
         built(engine, "sd_noise", "lcm", steps=51)
     assert len(built(engine, "sd_noise", "lcm", steps=50).timesteps) == 50
     card = tiny.card_for("sd_noise")
     only = type(card)(**{**vars(card), "schedulers": ("ddim",)})
-    with pytest.raises(UnsupportedError, match="'euler'.*one of ddim"):
+    with pytest.raises(UnsupportedError, match=r"'euler'.*one of ddim"):
         schedulers.build("euler", engine.load("sd_noise").pipe.scheduler, only, pinned=False, steps=5)

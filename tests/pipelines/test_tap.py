@@ -21,7 +21,9 @@ from pipelines.families import family
 from tests.pipelines import tiny
 
 
-def forward(model: torch.nn.Module, rows: int = 2, height: int = 8, width: int = 8, **words: Any) -> torch.Tensor:
+def forward(
+    model: torch.nn.Module, rows: int = 2, height: int = 8, width: int = 8, **words: Any
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(rows, 4, height, width, generator=generator)
     text = torch.randn(rows, 77, model.config.cross_attention_dim, generator=generator)
@@ -103,10 +105,14 @@ def test_a_shared_processor_is_not_changed_for_others() -> None:
     unet = tiny.unet(0)
     shared = AttnProcessor2_0()
     unet.set_attn_processor(shared)
-    with installed(unet, Kernel(), lambda name, module: SITE(name, module) if name.endswith("attn2") else None):
+    with installed(
+        unet, Kernel(), lambda name, module: SITE(name, module) if name.endswith("attn2") else None
+    ):
         kinds = {type(p) is AttnProcessor2_0 for name, p in unet.attn_processors.items() if "attn1" in name}
         assert kinds == {True}
-        assert not any(type(p) is AttnProcessor2_0 for name, p in unet.attn_processors.items() if "attn2" in name)
+        assert not any(
+            type(p) is AttnProcessor2_0 for name, p in unet.attn_processors.items() if "attn2" in name
+        )
     assert all(p is shared for p in unet.attn_processors.values())
 
 
@@ -171,5 +177,7 @@ def test_a_dispatching_processor_is_tapped_too() -> None:
         with installed(flux, kernel, lambda name, module: Site(cross=False, part="joint")) as count:
             assert torch.equal(flux(**given)[0], plain)
         assert count == 2 and shapes == [(1, 2, 11, 16)] * 2
-        with installed(flux, Kernel([], [lambda s, out: out * 0]), lambda *_: Site(cross=False, part="joint")):
+        with installed(
+            flux, Kernel([], [lambda s, out: out * 0]), lambda *_: Site(cross=False, part="joint")
+        ):
             assert (flux(**given)[0] - plain).abs().max() > 1e-3

@@ -45,6 +45,7 @@ HELD_OUT = 192  # the first pictures of the pool are never trained on
 WARM_UP = 200
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 CLASS_WEIGHT = 0.03
+DECAY, COOL_DECAY = 0.9995, 0.98  # of the averages; a cool-down is short, and its end is an average already
 Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -91,9 +92,13 @@ class Training:
     counts: dict[str, int] = field(default_factory=lambda: {"step": 0, "crops": 0, "whole": 0})
 
     def __post_init__(self) -> None:
-        self.average = {name: p.detach().clone() for name, p in self.trainee.state_dict().items()}
+        self.restart_average()
         self.alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod
         self.means: dict[str, float] = {}
+
+    def restart_average(self) -> None:
+        """Forget the past: a long average still holds the stage before (crops, say) when a short one begins."""
+        self.average = {name: p.detach().clone() for name, p in self.trainee.state_dict().items()}
 
     def load(self, path: Path) -> None:
         """Go on from a saved state."""
@@ -161,6 +166,8 @@ def run(training: Training, draws: Draws, options: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(training.counts["step"])
     rng = np.random.default_rng(training.counts["step"])
     seconds = options.minutes * 60
+    if options.cool:
+        training.restart_average()
     start = saved_at = logged_at = time.time()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop, too, ends in `finally`
     with open(options.out / "log.txt", "a", buffering=1) as log:
@@ -169,7 +176,7 @@ def run(training: Training, draws: Draws, options: argparse.Namespace) -> None:
             while (elapsed := time.time() - start) < seconds:
                 warm = min(1.0, (training.counts["step"] + 1) / WARM_UP)
                 training.rate(max(0.0, 1 - elapsed / seconds) if options.cool else warm)
-                training.step(draws(rng), generator, options.stage, 0.995 if options.cool else 0.9995)
+                training.step(draws(rng), generator, options.stage, COOL_DECAY if options.cool else DECAY)
                 if time.time() - logged_at > LOG_SECONDS:
                     logged_at = time.time()
                     means = " ".join(f"{name} {mean:.4f}" for name, mean in training.means.items())

@@ -35,7 +35,7 @@
   function textButton(icon, label, onclick, { kind = "", title = "" } = {}) {
     return h(
       "button",
-      { type: "button", class: `dc-button ${kind}`, title: title || null, onclick },
+      { type: "button", class: `dc-button ${kind}`, "aria-label": label, title: title || null, onclick },
       icon ? D.icon(icon) : null,
       h("span", { text: label }),
     );

@@ -35,7 +35,7 @@ def words(tokenizer: Any, text: str, positions: list[int]) -> list[str]:
 
 @cache
 def real_vocabulary() -> Path | None:
-    """CLIP's merges as the open-clip-torch wheel carries them. Its code is not imported: that would need torchvision."""
+    """CLIP's merges as the open-clip-torch wheel carries them; its code is not imported, for it needs torchvision."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         return None
@@ -92,7 +92,7 @@ class TestSpans:
         assert kept == [[74, 75]] and words(tokenizer, text, kept[0]) == ["red", "car"]
         for extra in (1, 2, 40):
             longer = "the " * extra + text
-            with pytest.raises(PhraseError, match="layer 'auto'.*'red car'.*75 tokens"):
+            with pytest.raises(PhraseError, match=r"layer 'auto'.*'red car'.*75 tokens"):
                 tokens_of_spans(tokenizer, longer, [span(longer, "red car")], ["auto"])
 
     def test_forty_layers_name_the_first_cut_off(self, tokenizer: Any) -> None:
@@ -149,14 +149,20 @@ class TestFamilies:
         loaded = engine.load(model)
         request = tiny.collage_request(store, model)
         found = loaded.family.tokens(loaded.pipe, request)
-        assert [words(loaded.pipe.tokenizer, request.prompt, one) for one in found] == [["red", "car"], ["cat"]]
+        assert [words(loaded.pipe.tokenizer, request.prompt, one) for one in found] == [
+            ["red", "car"],
+            ["cat"],
+        ]
         assert loaded.family.tokens(loaded.pipe, tiny.text_request(model)) == []
 
     def test_learned_tokens_of_several_vectors_move_the_rest(self, store: PictureStore) -> None:
-        """"<it>" is fed as "<it> <it>_1 <it>_2": later words stand further back, and its own phrase holds all three."""
+        """One token typed is three fed: later words stand further back, and its own phrase holds all three."""
         pipe = tiny.sd_velocity()
         pipe.tokenizer = type(pipe.tokenizer)(
-            vocab=pipe.tokenizer.get_vocab(), merges=_merges(pipe.tokenizer), pad_token="<|endoftext|>", model_max_length=77
+            vocab=pipe.tokenizer.get_vocab(),
+            merges=_merges(pipe.tokenizer),
+            pad_token="<|endoftext|>",
+            model_max_length=77,
         )
         pipe.tokenizer.add_tokens(["<it>", "<it>_1", "<it>_2"])
         prompt = "a <it> and a red car"
@@ -168,4 +174,7 @@ class TestFamilies:
         found = family("sd").tokens(pipe, request)
         text = family("sd").final_prompt(pipe, prompt)
         assert text == "a <it> <it>_1 <it>_2 and a red car"
-        assert [words(pipe.tokenizer, text, one) for one in found] == [["<it>", "<it>_1", "<it>_2"], ["red", "car"]]
+        assert [words(pipe.tokenizer, text, one) for one in found] == [
+            ["<it>", "<it>_1", "<it>_2"],
+            ["red", "car"],
+        ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines import schedulers
@@ -47,6 +47,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 class TestSteps:
     @given(st.integers(0, 100), st.integers(1, 200))
+    @example(92, 200)
+    @example(29, 100)
     def test_decimal_strengths_count_as_written(self, percent: int, steps: int) -> None:
         expected = percent * steps // 100
         assert steps_run(percent / 100, steps) == expected
@@ -86,7 +88,7 @@ class TestMaps:
         assert (row.diff() > 0).all() and row.diff().max() < 0.04, "no jump is left at the border"
         assert float(soft[30, 27:29].mean()) == pytest.approx(0.35, abs=0.02)
         assert torch.allclose(soft[20:40, 45:60], hard[20:40, 45:60], atol=1e-3)
-        assert 0.2 <= float(soft.min()) and float(soft.max()) <= 0.9 + 1e-6
+        assert float(soft.min()) >= 0.2 and float(soft.max()) <= 0.9 + 1e-6
 
     def test_one_feather_for_all_is_a_blur_of_the_map(self) -> None:
         hard = strength_map(self.masks(), [0.2, 0.9], 0.5, [0.0, 0.0])
@@ -135,7 +137,7 @@ class TestPins:
         background: float,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A whole run. Held cells are what the scheduler's own add_noise gives at the next timestep; the rest is free."""
+        """A whole run: held cells are what the scheduler's own add_noise gives at the next timestep, others free."""
         request = tiny.collage_request(
             store,
             model,
@@ -154,10 +156,9 @@ class TestPins:
         assert [index for index, _, _ in kept["steps"]] == list(range(run.first, 5))
         assert {3, 5} <= set(release.unique().tolist())
         for index, before, after in kept["steps"]:
+            expected = run.clean
             if index < 4:
                 expected = own.add_noise(run.clean, run.noise, own.timesteps[index + 1][None])
-            else:
-                expected = run.clean
             held = (release >= index + 1)[None, None].expand_as(after)
             assert torch.allclose(after[held], expected[held], atol=2e-5, rtol=1e-5)
             assert torch.equal(after[~held], before[~held])

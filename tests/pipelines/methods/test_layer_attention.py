@@ -34,7 +34,9 @@ def begun(engine: Engine, request: RenderRequest, store: PictureStore, images: i
 
 def asked(rows: int = 2, places: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, 3, places, 8, generator=generator), torch.randn(rows, 3, 77, 8, generator=generator)
+    return torch.randn(rows, 3, places, 8, generator=generator), torch.randn(
+        rows, 3, 77, 8, generator=generator
+    )
 
 
 @pytest.fixture
@@ -97,9 +99,13 @@ class TestFormula:
         for place in range(5):
             for token, layer in enumerate([0, 0, 1]):
                 m = masks[place, layer]
-                assert got[place, token] == pytest.approx(float(inside[layer] * m - outside[layer] * (1 - m)), abs=1e-6)
+                assert got[place, token] == pytest.approx(
+                    float(inside[layer] * m - outside[layer] * (1 - m)), abs=1e-6
+                )
 
-    def test_against_the_paper_word_for_word(self, engine: Engine, store: PictureStore, two: RenderRequest) -> None:
+    def test_against_the_paper_word_for_word(
+        self, engine: Engine, store: PictureStore, two: RenderRequest
+    ) -> None:
         method, run = begun(engine, two, store)
         query, key = asked()
         bias = method.logit_bias(CROSS, query, key, 0.5)
@@ -110,7 +116,9 @@ class TestFormula:
             m = torch.from_numpy(mask / 255).reshape(8, 8, 8, 8).mean((1, 3)).flatten()
             for token in tokens:
                 largest = max(0.0, float(logits[:, :, token].max()))
-                expected[1, :, token] = w * largest * (layer.attend_inside * m - layer.attend_outside * (1 - m))
+                expected[1, :, token] = (
+                    w * largest * (layer.attend_inside * m - layer.attend_outside * (1 - m))
+                )
         assert bias.shape == (2, 1, 64, 77)
         assert torch.allclose(bias[:, 0], expected, atol=1e-5)
         assert expected.max() > 0.3 and expected.min() < -0.3
@@ -123,8 +131,10 @@ class TestFormula:
         assert torch.allclose(three, 3 * one, atol=1e-4)
         assert one.abs().max() > 0
 
-    def test_the_largest_logit_is_taken_per_image(self, engine: Engine, store: PictureStore, two: RenderRequest) -> None:
-        method, run = begun(engine, two.replace(images=2), store, images=2)
+    def test_the_largest_logit_is_taken_per_image(
+        self, engine: Engine, store: PictureStore, two: RenderRequest
+    ) -> None:
+        method, _ = begun(engine, two.replace(images=2), store, images=2)
         query, key = asked(4)
         before = method.logit_bias(CROSS, query, key, 0.5)
         query[3] *= 10
@@ -133,7 +143,9 @@ class TestFormula:
         assert not torch.allclose(before[3], after[3])
         assert method.logit_bias(CROSS, query, key, 0.5)[:2].abs().max() == 0
 
-    def test_negative_logits_do_not_turn_the_sign(self, engine: Engine, store: PictureStore, two: RenderRequest) -> None:
+    def test_negative_logits_do_not_turn_the_sign(
+        self, engine: Engine, store: PictureStore, two: RenderRequest
+    ) -> None:
         method, _ = begun(engine, two, store)
         query, key = asked()
         assert method.logit_bias(CROSS, query.abs(), -key.abs(), 0.5).abs().max() == 0
@@ -151,7 +163,9 @@ class TestWhomItTouches:
         assert method.logit_bias(CROSS, query[:, :, :7], key, 0.5) is None, "no grid of 7 places"
 
     def test_layers_without_words_get_no_bias(self, engine: Engine, store: PictureStore) -> None:
-        request = tiny.collage_request(store, car={"attend_inside": 1.0, "span": None}, cat={"attend_inside": 0.5})
+        request = tiny.collage_request(
+            store, car={"attend_inside": 1.0, "span": None}, cat={"attend_inside": 0.5}
+        )
         method, run = begun(engine, request, store)
         bias = method.logit_bias(CROSS, *asked(), 0.5)
         touched = bias[1, 0].abs().sum(0).nonzero().flatten().tolist()
@@ -196,7 +210,9 @@ class TestWhomItTouches:
         assert [grid_of(n, (9, 17)) for n in (153, 45, 15, 6, 2)] == [(9, 17), (5, 9), (3, 5), (2, 3), (1, 2)]
         assert grid_of(7, (9, 17)) is None and grid_of(1, (8, 8)) == (1, 1)
 
-    def test_half_precision_stays_finite(self, engine: Engine, store: PictureStore, two: RenderRequest) -> None:
+    def test_half_precision_stays_finite(
+        self, engine: Engine, store: PictureStore, two: RenderRequest
+    ) -> None:
         method, _ = begun(engine, two, store)
         query, key = asked()
         bias = method.logit_bias(CROSS, (query * 300).half(), (key * 300).half(), 0.5)
@@ -214,7 +230,9 @@ class TestDirection:
         logits = query[1] @ key[1].transpose(-1, -2) * 0.5
         return (logits + bias[1]).softmax(-1)[..., run.tokens[0]].sum(-1).mean(0)
 
-    def test_up_inside_and_down_outside_in_step_with_the_strengths(self, engine: Engine, store: PictureStore) -> None:
+    def test_up_inside_and_down_outside_in_step_with_the_strengths(
+        self, engine: Engine, store: PictureStore
+    ) -> None:
         inside = torch.from_numpy(tiny.CAR / 255).reshape(8, 8, 8, 8).mean((1, 3)).flatten() == 1
         outside = torch.from_numpy(tiny.CAR / 255).reshape(8, 8, 8, 8).mean((1, 3)).flatten() == 0
         little = {"attend_inside": 1e-6}
@@ -223,7 +241,9 @@ class TestDirection:
             up = {**little, "attend_inside": strength or 1e-6}
             rising.append(self.attention(tiny.collage_request(store, car=up), engine, store)[inside].mean())
             down = {**little, "attend_outside": strength}
-            falling.append(self.attention(tiny.collage_request(store, car=down), engine, store)[outside].mean())
+            falling.append(
+                self.attention(tiny.collage_request(store, car=down), engine, store)[outside].mean()
+            )
         assert rising[0] * 1.5 < rising[1] and rising[1] * 1.5 < rising[2]
         assert falling[0] > falling[1] * 1.2 and falling[1] > falling[2] * 1.2
 

@@ -24,7 +24,9 @@ def tokens(count: int = 64, size: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
 
 
-def begun(kind: type, engine: Engine, request: RenderRequest, store: PictureStore, images: int = 1) -> tuple[Any, Run]:
+def begun(
+    kind: type, engine: Engine, request: RenderRequest, store: PictureStore, images: int = 1
+) -> tuple[Any, Run]:
     run = tiny.run_of(engine, request, store, images)
     method = kind()
     method.begin(run, Kernel())
@@ -63,7 +65,9 @@ class TestMatch:
 
     def test_chunks_change_nothing(self) -> None:
         source, reference = tokens(CHUNK + 200, 8), tokens(90, 8, 1)
-        whole = torch.nn.functional.normalize(source, dim=-1) @ torch.nn.functional.normalize(reference, dim=-1).T
+        whole = (
+            torch.nn.functional.normalize(source, dim=-1) @ torch.nn.functional.normalize(reference, dim=-1).T
+        )
         similarity, index = match(source, reference)
         assert torch.equal(index, whole.max(-1).indices)
         assert torch.allclose(similarity, whole.max(-1).values, atol=1e-6)
@@ -115,7 +119,9 @@ class TestSpread:
         assert similar(pulling.map_output(OWN, features[:, None])[:3, 0]) > similar(features[:3]) + 0.02
 
     @pytest.mark.parametrize("axis", ["source", "released"])
-    def test_permuting_the_batch_permutes_the_result(self, engine: Engine, store: PictureStore, axis: str) -> None:
+    def test_permuting_the_batch_permutes_the_result(
+        self, engine: Engine, store: PictureStore, axis: str
+    ) -> None:
         method, _ = begun(Spread, engine, self.request(axis=axis), store, images=3)
         features = tokens(6 * 64).reshape(6, 1, 64, 16)
         order = [2, 0, 1, 5, 3, 4]
@@ -155,7 +161,9 @@ class TestSpread:
             part = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_out[0]
             handle = part.register_forward_pre_hook(lambda _, args: kept.append(args[0].clone()))
             try:
-                request = tiny.text_request(model, images=3, spread=spread, spread_threshold=0.0, window=1.0, steps=2)
+                request = tiny.text_request(
+                    model, images=3, spread=spread, spread_threshold=0.0, window=1.0, steps=2
+                )
                 tiny.result(engine, request, store)
             finally:
                 handle.remove()
@@ -170,7 +178,9 @@ class TestSpread:
 class TestWhereAndWhen:
     def test_window(self, engine: Engine, store: PictureStore) -> None:
         def active(**words: Any) -> list[int]:
-            run = tiny.run_of(engine, tiny.collage_request(store, images=2, spread=1.0, **words), store, images=2)
+            run = tiny.run_of(
+                engine, tiny.collage_request(store, images=2, spread=1.0, **words), store, images=2
+            )
             method = Spread()
             method.begin(run, Kernel())
             features = tokens(4 * 64).reshape(4, 1, 64, 16)
@@ -182,12 +192,16 @@ class TestWhereAndWhen:
             return found
 
         free = {"spread_threshold": 0.0}
-        assert active(steps=20, window=0.25, **free) == [8, 9, 10], "a quarter of the twelve steps that are run"
+        assert active(steps=20, window=0.25, **free) == [8, 9, 10], (
+            "a quarter of the twelve steps that are run"
+        )
         assert active(steps=20, window=0.0, **free) == [8], "at least one step"
         assert active(steps=5, window=1.0, **free) == [2, 3, 4]
 
     def test_places(self, engine: Engine, store: PictureStore) -> None:
-        method, _ = begun(Spread, engine, tiny.text_request(spread=1.0, spread_threshold=0.0, images=2), store, 2)
+        method, _ = begun(
+            Spread, engine, tiny.text_request(spread=1.0, spread_threshold=0.0, images=2), store, 2
+        )
         finest, small, tiniest = (tokens(4 * n).reshape(4, 1, n, 16) for n in (64, 16, 4))
         assert not torch.equal(method.map_output(OWN, finest), finest)
         assert not torch.equal(method.map_output(OWN, small), small)
@@ -206,7 +220,9 @@ class TestWhereAndWhen:
 
 
 class TestAvoid:
-    def moved(self, engine: Engine, request: RenderRequest, store: PictureStore, features: torch.Tensor) -> torch.Tensor:
+    def moved(
+        self, engine: Engine, request: RenderRequest, store: PictureStore, features: torch.Tensor
+    ) -> torch.Tensor:
         method, run = begun(Avoid, engine, request, store)
         step = tiny.step_of(run, run.first, guided=request.guidance > 1)
         step.references = list(range(step.rows, step.rows + len(request.avoids)))
@@ -244,7 +260,9 @@ class TestAvoid:
         mask = store.put(tiny.box(0, 0, 3, 3))
         request = tiny.text_request(avoids=(tiny.avoid(store, mask=mask, threshold=0.0),))
         assert (self.moved(engine, request, store, features)[0] - features[0]).abs().max() > 0
-        nothing = tiny.text_request(avoids=(tiny.avoid(store, mask=store.put(tiny.box(0, 0, 0, 0)), threshold=0.0),))
+        nothing = tiny.text_request(
+            avoids=(tiny.avoid(store, mask=store.put(tiny.box(0, 0, 0, 0)), threshold=0.0),)
+        )
         assert torch.equal(self.moved(engine, nothing, store, features), features)
 
     def test_reach_of_one_layer(self, engine: Engine, store: PictureStore) -> None:

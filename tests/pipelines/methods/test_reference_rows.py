@@ -56,7 +56,9 @@ def test_other_rows_do_not_notice(engine: Engine, store: PictureStore, model: st
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(2, 4, 8, 8, generator=generator)
     kwargs: dict[str, Any] = {
-        "encoder_hidden_states": torch.randn(2, 77, run.pipe.unet.config.cross_attention_dim, generator=generator)
+        "encoder_hidden_states": torch.randn(
+            2, 77, run.pipe.unet.config.cross_attention_dim, generator=generator
+        )
     }
     if model == "sdxl":
         ids = torch.tensor([[64.0, 64, 0, 0, 64, 64]]).expand(2, -1)
@@ -82,7 +84,9 @@ def test_encoded_once_a_run_and_noised_with_one_noise(engine: Engine, store: Pic
     handle = pipe.vae.encoder.register_forward_hook(lambda *_: encoded.append(1))
     rows: list[torch.Tensor] = []
     kept = pipe.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(args[0].clone()))
-    request = tiny.text_request("sd_noise", avoids=(tiny.avoid(store),), window=1.0, images=3, steps=4, scheduler="euler")
+    request = tiny.text_request(
+        "sd_noise", avoids=(tiny.avoid(store),), window=1.0, images=3, steps=4, scheduler="euler"
+    )
     try:
         tiny.result(engine, request, store)
     finally:
@@ -91,7 +95,9 @@ def test_encoded_once_a_run_and_noised_with_one_noise(engine: Engine, store: Pic
     run = tiny.run_of(engine, request, store)
     clean = run.family.encode_picture(run.pipe, store.get(request.avoids[0].picture))
     references = [row[2] for row in rows]
-    noises = [(row - clean[0] * a) / s for row, (a, s) in zip(references, run.levels * 3, strict=False) if s > 0.3]
+    noises = [
+        (row - clean[0] * a) / s for row, (a, s) in zip(references, run.levels * 3, strict=False) if s > 0.3
+    ]
     # previews are fitted once an engine, with pictures of their own
     assert len(encoded) in (1, 13)
     assert len(noises) > 3
@@ -120,7 +126,9 @@ def test_avoid_lowers_the_likeness_of_features(engine: Engine, store: PictureSto
     assert likeness(-0.8) > off + 0.005
 
 
-def test_avoid_changes_the_picture_and_alpha_zero_does_not(engine: Engine, store: PictureStore, model: str) -> None:
+def test_avoid_changes_the_picture_and_alpha_zero_does_not(
+    engine: Engine, store: PictureStore, model: str
+) -> None:
     plain = tiny.pictures(engine, tiny.text_request(model), store)[0]
     off = tiny.text_request(model, avoids=(tiny.avoid(store, alpha=0.0),))
     assert np.array_equal(plain, tiny.pictures(engine, off, store)[0])

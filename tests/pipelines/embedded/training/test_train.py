@@ -94,9 +94,15 @@ def test_steps_lower_the_loss_and_a_saved_run_goes_on(
 
 def test_cool_down_leaves_the_run_alone(parts: tuple[train.Training, train.Draws], tmp_path: Path) -> None:
     training, draws = parts
+    for average in training.average.values():
+        average.zero_()  # what a long past may have left
     options = argparse.Namespace(out=tmp_path, minutes=0.02, cool=True, stage="crops")
     train.run(training, draws, options)
     assert (tmp_path / "cooled.pt").exists()
     assert not (tmp_path / "state.pt").exists()
+    name = "unet.conv_in.weight"
+    torch.testing.assert_close(
+        training.average[name], training.trainee.state_dict()[name], atol=0.02, rtol=0.1
+    )
     assert training.made[0].param_groups[0]["lr"] < training.made[0].param_groups[0]["full"]
     assert (tmp_path / "log.txt").read_text().startswith("# ")
