@@ -49,13 +49,17 @@ def test_wheel_carries_data_and_no_training(wheel: Path) -> None:
         "presets/evening.collage",
     ):
         assert wanted in names
-    assert not [name for name in names if "/training/" in name or "/judge/" in name or name.startswith("tests/")]
+    assert not [
+        name for name in names if "/training/" in name or "/judge/" in name or name.startswith("tests/")
+    ]
 
 
 def test_fresh_environment_renders_a_preset(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    site = Path(_run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path).stdout.strip())
+    site = Path(
+        _run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path).stdout.strip()
+    )
     # the dependencies of this environment, but not its editable installs: those need .pth files of their own
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     _run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel, cwd=tmp_path)

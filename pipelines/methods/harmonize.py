@@ -17,9 +17,8 @@ from pipelines.errors import EngineError
 from pipelines.methods.base import Method, Run, area_resized
 from pipelines.schedulers import noised
 
-ROUNDING = (
-    1e-4  # of a step: means of float32 strengths such as .28 must count as 7 of 25 steps, .92 as 184 of 200
-)
+ROUNDING = 1e-3
+"""Of a step: means of float32 strengths such as .28 must count as 7 of 25 steps, .92 as 184 of 200."""
 
 
 def steps_run(strength: float, steps: int) -> int:

@@ -32,7 +32,10 @@ def test_words_without_an_open_default_are_plain_in_the_document(name: str) -> N
 
 
 def test_nullable_words_may_be_left_open() -> None:
-    homes: dict[str, tuple[type[BaseModel], str]] = {"background_harmonize": (Background, "harmonize"), "avoid_alpha": (Avoid, "alpha")}
+    homes: dict[str, tuple[type[BaseModel], str]] = {
+        "background_harmonize": (Background, "harmonize"),
+        "avoid_alpha": (Avoid, "alpha"),
+    }
     homes["avoid_threshold"] = (Avoid, "threshold")
     for name in DEFAULTS:
         if name not in WORDS:
