@@ -35,8 +35,8 @@ def test_nullable_words_may_be_left_open() -> None:
     homes: dict[str, tuple[type[BaseModel], str]] = {
         "background_harmonize": (Background, "harmonize"),
         "avoid_alpha": (Avoid, "alpha"),
+        "avoid_threshold": (Avoid, "threshold"),
     }
-    homes["avoid_threshold"] = (Avoid, "threshold")
     for name in DEFAULTS:
         if name not in WORDS:
             continue
