@@ -181,10 +181,12 @@ class _Job:
                 )
 
     def _pictures(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
+        from pipelines import schedulers
         from pipelines.previews import lay_over
         from pipelines.sampling import plan, sample
 
         request = self.request
+        schedulers.check(request.scheduler, loaded.card, request.steps)
         how = plan(request)
         self.say(Started(request.prompt, how.count, request.images))
         if request.spread and request.images == 1:

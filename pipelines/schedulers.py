@@ -23,22 +23,27 @@ LCM_STEPS = 50
 """Length of the schedule latent consistency models are distilled on (arXiv 2310.04378); a run picks its steps there."""
 
 
-def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) -> Any:
-    """A fresh scheduler called ``name`` over the config of ``base``; never ``base`` itself.
-
-    ``pinned`` tells that harmonize will hold pixels: UniPC then runs without its corrector, which recomputes a step
-    from the last sample and would undo the pins. Raises `UnsupportedError` for a name that is not allowed.
-    """
+def check(name: str, card: ModelCard, steps: int) -> None:
+    """`UnsupportedError` for a name that the model does not allow, or more steps than it has."""
     if name not in card.schedulers:
         raise UnsupportedError(
             f"scheduler {name!r} cannot be used with {card.name}; choose one of {', '.join(card.schedulers)}."
         )
-    import diffusers
-
     if name == "lcm" and steps > LCM_STEPS:
         raise UnsupportedError(
             f"scheduler 'lcm' has at most {LCM_STEPS} steps, not {steps}; lower the steps."
         )
+
+
+def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) -> Any:
+    """A fresh scheduler called ``name`` over the config of ``base``; never ``base`` itself.
+
+    ``pinned`` tells that harmonize will hold pixels: UniPC then runs without its corrector, which recomputes a step
+    from the last sample and would undo the pins. Raises as `check` does.
+    """
+    check(name, card, steps)
+    import diffusers
+
     if name == "dpm++2m":
         return diffusers.DPMSolverMultistepScheduler.from_config(
             base.config, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint"
@@ -101,4 +106,14 @@ def predicted_clean(
     return output
 
 
-__all__ = ["EXPLODING", "SCHEDULERS", "SIGMA_LIMIT", "build", "levels", "noised", "predicted_clean", "ratio"]
+__all__ = [
+    "EXPLODING",
+    "SCHEDULERS",
+    "SIGMA_LIMIT",
+    "build",
+    "check",
+    "levels",
+    "noised",
+    "predicted_clean",
+    "ratio",
+]

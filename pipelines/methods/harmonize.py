@@ -54,11 +54,12 @@ def strength_map(
     """
     if not len(masks):
         return torch.tensor(float(background))
-    softened = torch.stack([gaussian(mask, radius) for mask, radius in zip(masks, feathers, strict=True)])
-    covered = softened.sum(0)
-    numbers = torch.tensor(strengths, dtype=masks.dtype, device=masks.device)
-    mixed = (softened * numbers[:, None, None]).sum(0) + (1 - covered).clamp_min(0) * background
-    return mixed / covered.clamp_min(1)
+    covered, mixed = torch.zeros_like(masks[0]), torch.zeros_like(masks[0])
+    for mask, strength, radius in zip(masks, strengths, feathers, strict=True):
+        softened = gaussian(mask, radius)
+        covered += softened
+        mixed += softened * strength
+    return (mixed + (1 - covered).clamp_min(0) * background) / covered.clamp_min(1)
 
 
 def release_map(strengths: torch.Tensor, size: tuple[int, int], steps: int) -> torch.Tensor:

@@ -62,10 +62,7 @@ class LayerAttention(Method):
         ).to(device)
         # a 0-d tensor: as a float a compiled model would be compiled again at each step
         self._weight = torch.zeros((), device=device)
-        self._masks: torch.Tensor | None = None
         if pairs:
-            masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in layers]
-            self._masks = (torch.stack(masks).float() / 255).to(device)
             kernel.logit_bias.append(self.logit_bias)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
@@ -101,10 +98,13 @@ class LayerAttention(Method):
     def _spread_over(self, tokens: int, latent_size: tuple[int, int]) -> torch.Tensor | None:
         """U (N, L+1) for the grid with ``tokens`` places."""
         if tokens not in self._grids:
-            grid = grid_of(tokens, latent_size)
-            if grid is None or self._masks is None:
+            grid, run = grid_of(tokens, latent_size), self._run
+            if grid is None:
                 self._grids[tokens] = None
             else:
-                flat = area_resized(self._masks, grid).flatten(1).T
-                self._grids[tokens] = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+                masks = [
+                    torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in run.request.layers
+                ]
+                columns = [area_resized(mask[None] / 255, grid).flatten() for mask in masks]
+                self._grids[tokens] = torch.stack([*columns, torch.ones(tokens)], 1).to(run.device)
         return self._grids[tokens]

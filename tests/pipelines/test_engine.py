@@ -520,6 +520,12 @@ class TestRefusals:
     ) -> None:
         with pytest.raises(UnsupportedError, match=rf"'{name}'.*dpm\+\+2m"):
             tiny.result(engine, tiny.text_request(scheduler=name), store)
+        nothing = {"harmonize": 0.0}
+        frozen = tiny.collage_request(
+            store, car=nothing, cat=nothing, background_harmonize=0.0, scheduler=name
+        )
+        with pytest.raises(UnsupportedError, match=f"'{name}'"):
+            tiny.result(engine, frozen, store)
 
     def test_too_many_steps_for_lcm(self, engine: Engine, store: PictureStore) -> None:
         with pytest.raises(UnsupportedError, match="50 steps"):
