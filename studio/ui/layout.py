@@ -58,11 +58,14 @@ def build(
         render = canvas.dc_render(
             runner.render, canvas, canvas, concurrency_limit=1, concurrency_id="engine", **quiet
         )
-        canvas.dc_stop(runner.stop, None, canvas, cancels=[render], queue=False, **quiet)
-        canvas.dc_open(files.open, canvas, canvas, **quiet)
-        canvas.dc_save(files.save, canvas, canvas, **quiet)
-        canvas.dc_preset(files.preset, None, canvas, **quiet)
-        demo.load(lambda: first_page(files, cards[0].name), None, canvas, **quiet)
+        # Only the render is queued: the queue drops what a tab asks for while the stream of that tab's last queued
+        # event closes, so a Render pressed right after opening a file would be lost.
+        quick: dict[str, Any] = {**quiet, "queue": False}
+        canvas.dc_stop(runner.stop, None, canvas, cancels=[render], **quick)
+        canvas.dc_open(files.open, canvas, canvas, **quick)
+        canvas.dc_save(files.save, canvas, canvas, **quick)
+        canvas.dc_preset(files.preset, None, canvas, **quick)
+        demo.load(lambda: first_page(files, cards[0].name), None, canvas, **quick)
         demo.unload(runner.drop)
     demo.queue(default_concurrency_limit=4, max_size=64)
     return demo

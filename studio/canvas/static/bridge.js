@@ -8,6 +8,8 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
+  const STREAM_CLOSES = 500; // ms
+
   class Studio {
     constructor({ element, props, trigger, server, upload, watch }) {
       Object.assign(this, { root: element, props, trigger, server, upload });
@@ -141,14 +143,20 @@
       const { incoming = null } = this;
       this.incoming = null;
       this.props.value = { ...this.store.doc, incoming };
-      await new Promise((resolve) => setTimeout(resolve));
+      await this.#pause();
       this.trigger(name, data);
     }
 
-    render() {
+    #pause(milliseconds = 0) {
+      return new Promise((resolve) => setTimeout(resolve, milliseconds));
+    }
+
+    async render() {
       if (this.results.running) return;
       this.results.begin();
-      this.send("dc_render");
+      // what is asked for while the last run's stream closes is dropped by Gradio's queue
+      await this.#pause(this.results.endedAt + STREAM_CLOSES - performance.now());
+      if (this.results.running) this.send("dc_render"); // unless Stop came first
     }
 
     stop() {

@@ -17,6 +17,7 @@
       this.seq = 0;
       this.stayed = false; // whether the user went back to the collage while a run was on
       this.lastSeed = null;
+      this.endedAt = -Infinity; // ms, when the last run ended
       this.#build();
     }
 
@@ -70,6 +71,7 @@
     take(report) {
       if (report.seq && report.seq <= this.seq) return; // overtaken on the way
       this.seq = report.seq ?? this.seq;
+      if (this.running && report.state !== "running") this.endedAt = performance.now();
       this.report = report;
       this.status.textContent = report.text ?? "";
       this.progress.hidden = report.state !== "running";
