@@ -20,6 +20,7 @@ import numpy as np
 
 from pipelines.errors import Cancelled, DecollageError, ModelError, PictureError
 from pipelines.events import Event, Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
+from pipelines.loading import LoadOptions, load_pipeline
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -47,9 +48,13 @@ class Loaded:
 
 
 class Engine:
-    """Loads each model once and renders requests on it. ``preview_seconds`` 0 previews every step."""
+    """Loads each model once and renders requests on it.
 
-    def __init__(self, preview_seconds: float = PREVIEW_SECONDS) -> None:
+    ``preview_seconds`` 0 previews every step; ``options`` say how models are loaded.
+    """
+
+    def __init__(self, preview_seconds: float = PREVIEW_SECONDS, options: LoadOptions | None = None) -> None:
+        self._options = options or LoadOptions()
         self._loaded: dict[str, Loaded] = {}
         self._lock = threading.Lock()
         self._preview_seconds = preview_seconds
@@ -58,7 +63,11 @@ class Engine:
         """The model called ``model``, loaded on first use. Raises `ModelError`."""
         with self._lock:
             if model not in self._loaded:
-                self._loaded[model] = _load(card(model))
+                from pipelines.families import family
+
+                known = card(model)
+                kind = family(known.family)
+                self._loaded[model] = Loaded(known, kind, load_pipeline(known, self._options))
             return self._loaded[model]
 
     def adopt(self, model: str, pipe: Any, model_card: ModelCard) -> Loaded:
@@ -93,6 +102,11 @@ class Engine:
         finally:
             closed.set()
             worker.join()
+
+    @property
+    def options(self) -> LoadOptions:
+        """How this engine loads models."""
+        return self._options
 
     @property
     def preview_seconds(self) -> float:
@@ -247,45 +261,6 @@ class _Job:
             self.say(Preview(image + offset, step, picture))
 
 
-def _load(model_card: ModelCard) -> Loaded:
-    """Read a pipeline from its folder or hub id, onto the best device there is."""
-    import torch
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    from pipelines.families import family
-
-    if model_card.name == "embedded" and model_card.folder is None:
-        raise ModelError(
-            "the embedded model's weights are not installed; install the package again, or choose a model."
-        )
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    # AutoencoderTiny where a pipeline's annotation says AutoencoderKL is meant, and not worth a warning to the user
-    # (nor is an image processor, which no run uses, finding no torchvision)
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        pipe = DiffusionPipeline.from_pretrained(model_card.source, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"model {model_card.name!r} could not be loaded from {model_card.source!r} ({_first_line(error)}); "
-            "check the name, the network and your access to it, or choose the embedded model."
-        ) from error
-    finally:
-        diffusers_logging.set_verbosity(levels[0])
-        transformers_logging.set_verbosity(levels[1])
-    return Loaded(model_card, family(model_card.family), pipe.to(device))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
 def _too_large(request: RenderRequest) -> str:
     return (
         f"there is too little memory for {request.images} pictures of {request.width}×{request.height} with "
@@ -321,12 +296,14 @@ _default: Engine | None = None
 _default_lock = threading.Lock()
 
 
-def default_engine() -> Engine:
-    """The engine that the page and the command line share."""
+def default_engine(options: LoadOptions | None = None) -> Engine:
+    """The engine that the page and the command line share; other ``options`` than
+    those it was made with make a new one, which then is the shared one.
+    """
     global _default
     with _default_lock:
-        if _default is None:
-            _default = Engine()
+        if _default is None or (options is not None and options != _default.options):
+            _default = Engine(options=options)
         return _default
 
 

@@ -13,11 +13,12 @@ from typing import Any
 from pipelines.errors import ModelError
 from pipelines.models.card import SCHEDULERS, ModelCard
 from pipelines.models.embedded import CARD as EMBEDDED
+from pipelines.models.few_step import LCM_SD15, SD_TURBO, SDXL_TURBO
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
 __all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card"]
 
-CARDS = {known.name: known for known in (EMBEDDED, SD15, SD21, SDXL)}
+CARDS = {known.name: known for known in (EMBEDDED, SD15, SD21, SDXL, LCM_SD15, SD_TURBO, SDXL_TURBO)}
 _CLASSES = {
     "StableDiffusionPipeline": SD15,
     "StableDiffusionImg2ImgPipeline": SD15,
@@ -30,6 +31,9 @@ def card(model: str) -> ModelCard:
     """The card called ``model``, or one read from a folder of that path. Raises `ModelError`."""
     if model in CARDS:
         return CARDS[model]
+    path = Path(model)
+    if path.is_file():
+        return _single(path)
     index = Path(model) / "model_index.json"
     if not index.is_file():
         raise ModelError(
@@ -45,6 +49,30 @@ def card(model: str) -> ModelCard:
     return dataclasses.replace(
         _CLASSES[kind], name=model, source=model, side=side, factor=factor, smallest_grid=smallest
     )
+
+
+def _single(path: Path) -> ModelCard:
+    """A card for one file; a Stable Diffusion file is told from an XL one by its second text encoder's weights."""
+    kind = SD15
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                names = list(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"model file {str(path)!r} is damaged or no safetensors file; download it again."
+            ) from error
+        if not any(name.startswith("model.diffusion_model.") for name in names):
+            raise ModelError(
+                f"model file {str(path)!r} is no Stable Diffusion checkpoint; use such a file, or a folder."
+            )
+        if any(name.startswith("conditioner.embedders.1.") for name in names):
+            kind = SDXL
+    elif path.suffix != ".ckpt":
+        raise ModelError(f"model file {str(path)!r} is no .safetensors file; give one, or a folder.")
+    return dataclasses.replace(kind, name=str(path), source=str(path))
 
 
 def _sizes(folder: Path) -> tuple[int, int, int]:

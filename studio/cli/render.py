@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from pipelines.errors import ArchiveError
 from pipelines.events import Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
 from pipelines.pictures import PictureStore, Pixels
+from studio.cli import options
 from studio.cli.files import find, load
 from studio.cli.settings import apply_settings
 from studio.document import Collage
@@ -42,6 +43,14 @@ def render(
             help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
         ),
     ] = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    offload: options.Offload = None,
+    quantize: options.Quantize = None,
+    lora: options.Loras = None,
+    config: options.Config = None,
+    allow_pickle: options.AllowPickle = False,
 ) -> None:
     """Render collages into DIR as NAME-SEED.png, never over an existing file.
 
@@ -52,6 +61,7 @@ def render(
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
     """
+    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
     given = {"seed": seed, "images": images, "model": model, "steps": steps}
     changes = {field: value for field, value in given.items() if value is not None}
     jobs = []
@@ -69,7 +79,7 @@ def render(
 
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
-    engine = default_engine()
+    engine = default_engine(how)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)

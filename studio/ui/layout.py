@@ -17,6 +17,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import EngineError
+from pipelines.loading import LoadOptions
 from studio import pictures
 from studio.canvas.component import STATIC, CollageCanvas
 from studio.canvas.exchange import Uploads
@@ -82,10 +83,28 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def launch(*, host: str = "127.0.0.1", port: int = 7860, share: bool = False, browser: bool = True) -> None:
-    """Open the studio and serve it until interrupted. Raises `EngineError` when the port is taken."""
+def launch(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    share: bool = False,
+    browser: bool = True,
+    options: LoadOptions | None = None,
+) -> None:
+    """Open the studio and serve it until interrupted; ``options`` say how models are loaded.
+
+    Raises `EngineError` when the port is taken.
+    """
+
+    def engine() -> Any:
+        from pipelines.engine import default_engine
+
+        return default_engine(options)
+
     try:
-        build().launch(server_name=host, server_port=port, share=share, inbrowser=browser, **launch_options())
+        build(engine=engine).launch(
+            server_name=host, server_port=port, share=share, inbrowser=browser, **launch_options()
+        )
     except OSError as error:
         raise EngineError(
             f"the page cannot be served on {host}:{port} ({' '.join(str(error).split())}); choose another port."

@@ -1,0 +1,202 @@
+"""Loading: real folders, files and LoRAs of tiny models, and the hub's own errors from a server on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.errors import FieldError, ModelError
+from pipelines.loading import LoadOptions, Lora, choose_offload, load_pipeline
+from pipelines.models import card
+from tests.pipelines import tiny
+
+ROOT = Path(__file__).parents[2]
+GB = 2**30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    tiny.KINDS["sd_velocity"]().save_pretrained(made)
+    return made
+
+
+def test_dtype_is_overridden_and_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "pipelines.loading"):
+        pipe = load_pipeline(card(str(folder)), LoadOptions(dtype="bfloat16", device="cpu"))
+    assert pipe.unet.dtype == torch.bfloat16
+    (line,) = caplog.messages
+    assert "cpu" in line and "bfloat16" in line and "offload none" in line
+    assert load_pipeline(card(str(folder)), LoadOptions(device="cpu")).unet.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("total", "largest", "free", "where"),
+    [(6, 4, 8, "none"), (6, 4, 7, "model"), (6, 4, 6, "model"), (6, 4, 5, "group"), (0, 0, 0, "none")],
+)
+def test_the_memory_rule(total: int, largest: int, free: int, where: str) -> None:
+    assert choose_offload(total * GB, largest * GB, free * GB) == where
+
+
+def test_words_are_checked() -> None:
+    for word in ("dtype", "offload", "quantize"):
+        with pytest.raises(FieldError, match=f"{word} is 'x'"):
+            LoadOptions(**{word: "x"})
+    with pytest.raises(FieldError, match="device_map"):
+        LoadOptions(device_map="balanced", offload="model")
+
+
+def test_a_lora_is_parsed() -> None:
+    assert Lora.parse("a/b:0.5") == Lora("a/b", 0.5)
+    assert Lora.parse("a/b") == Lora("a/b") and Lora.parse("c:/x") == Lora("c:/x")
+
+
+def test_a_lora_is_loaded_with_its_weight(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from diffusers import StableDiffusionPipeline
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    pipe = load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
+    pipe.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q"]))
+    StableDiffusionPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipe.unet))
+
+    file = str(next(tmp_path.glob("*.safetensors")))
+    options = LoadOptions(device="cpu", loras=(Lora(file, 0.5),))
+    loaded = load_pipeline(card(str(folder)), options)
+    scales = {part.scaling["lora0"] for part in loaded.unet.modules() if hasattr(part, "scaling")}
+    full = load_pipeline(card(str(folder)), dataclasses.replace(options, loras=(Lora(file),)))
+    assert scales and scales == {
+        part.scaling["lora0"] / 2 for part in full.unet.modules() if hasattr(part, "scaling")
+    }
+
+
+def test_a_missing_lora_is_named(folder: Path, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.safetensors")
+    here = importlib.util.find_spec("peft") is not None
+    with pytest.raises(ModelError, match=r"LoRA .*gone" if here else "package peft"):
+        load_pipeline(card(str(folder)), LoadOptions(device="cpu", loras=(Lora(gone),)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_a_missing_package_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match="package bitsandbytes"):
+        load_pipeline(card(str(folder)), LoadOptions(quantize="bnb4"))
+
+
+def test_offload_on_a_cpu_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelError, match="needs an accelerator"):
+        load_pipeline(card(str(folder)), LoadOptions(device="cpu", offload="model"))
+
+
+def test_pickles_only_by_flag(folder: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "pickled"
+    shutil.copytree(folder, torn)
+    pipe = load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
+    for weights in (torn / "unet").glob("*.safetensors"):
+        weights.unlink()
+    pipe.unet.save_pretrained(torn / "unet", safe_serialization=False)
+    with pytest.raises(ModelError, match="--allow-pickle"):
+        load_pipeline(card(str(torn)), LoadOptions(device="cpu"))
+    allowed = load_pipeline(card(str(torn)), LoadOptions(device="cpu", allow_pickle=True))
+    assert torch.equal(allowed.unet.conv_in.weight, pipe.unet.conv_in.weight)
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    text, other, broken = tmp_path / "a.txt", tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    text.write_text("x")
+    broken.write_bytes(b"no model")
+    save_file({"x": torch.zeros(1)}, other)
+    for file, words in ((text, "no .safetensors"), (other, "no Stable Diffusion"), (broken, "damaged")):
+        with pytest.raises(ModelError, match=words):
+            card(str(file))
+
+
+def test_a_pickled_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.ckpt"
+    file.write_bytes(b"")
+    with pytest.raises(ModelError, match="--allow-pickle"):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu"))
+
+
+def test_a_single_file_is_told_by_its_weights(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    for name, more in (("sd", ()), ("sdxl", ("conditioner.embedders.1.x",))):
+        file = tmp_path / f"{name}.safetensors"
+        save_file({one: torch.zeros(1) for one in ("model.diffusion_model.x", *more)}, file)
+        assert card(str(file)).family == name
+    with pytest.raises(ModelError, match="could not be loaded"):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(tmp_path)))
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Answers like the hub: "gated" is gated, everything else is missing."""
+
+    def do_GET(self) -> None:
+        gated = "gated" in self.path
+        self.send_response(403 if gated else 404)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "offline", "words"),
+    [
+        ("some/gated", False, "is gated; accept"),
+        ("some/missing", False, "is not on the hub"),
+        ("some/missing", True, "the hub cannot be reached"),
+    ],
+)
+def test_the_hub_says_no(hub: str, tmp_path: Path, name: str, offline: bool, words: str) -> None:
+    """In a process of its own: the hub's library reads its address and offline switch when it is imported."""
+    program = (
+        "import dataclasses, sys\n"
+        "from pipelines.errors import ModelError\n"
+        "from pipelines.loading import LoadOptions, load_pipeline\n"
+        "from pipelines.models import card\n"
+        "try:\n"
+        "    load_pipeline(dataclasses.replace(card('sd15'), source=sys.argv[1]), LoadOptions(device='cpu'))\n"
+        "except ModelError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, name],
+        env={**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": str(int(offline))},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert words in done.stdout and done.stdout.count("\n") == 1
