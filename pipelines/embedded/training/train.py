@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
+from rich.progress import Progress
 from transformers import CLIPModel, CLIPTokenizer
 
 from pipelines.embedded.training.captions import caption, crop_caption
@@ -170,11 +171,13 @@ def run(training: Training, draws: Draws, options: argparse.Namespace) -> None:
         training.restart_average()
     start = saved_at = logged_at = time.time()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop, too, ends in `finally`
-    with open(options.out / "log.txt", "a", buffering=1) as log:
+    with Progress() as progress, open(options.out / "log.txt", "a", buffering=1) as log:
+        task = progress.add_task(options.stage, total=seconds)
         print(f"# {time.strftime('%F %T')} {vars(options)} pool {len(draws.pool)} {draws.device}", file=log)
         try:
             while (elapsed := time.time() - start) < seconds:
                 warm = min(1.0, (training.counts["step"] + 1) / WARM_UP)
+                progress.update(task, completed=elapsed)
                 training.rate(max(0.0, 1 - elapsed / seconds) if options.cool else warm)
                 training.step(draws(rng), generator, options.stage, COOL_DECAY if options.cool else DECAY)
                 if time.time() - logged_at > LOG_SECONDS:
