@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def stock(pipe: Any, request: RenderRequest, picture: Pixels | None = None, stre
     )
     out = made(
         prompt=request.prompt,
+        negative_prompt=request.negative_prompt or None,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         generator=torch.Generator().manual_seed(request.seed),
@@ -187,6 +189,15 @@ class TestOffMeansOff:
         ours = tiny.pictures(engine, request, store)[0]
         assert np.array_equal(ours, stock(engine.load(model).pipe, request))
         assert tiny.moved(ours, tiny.pictures(engine, tiny.text_request(model), store)[0]) > 0.5
+
+    def test_a_negative_prompt(self, engine: Engine, store: PictureStore, model: str) -> None:
+        for words in ({}, {"collage": store.put(tiny.picture(1)), "background_harmonize": 0.6}):
+            request = tiny.text_request(model, negative_prompt="a cat", **words)
+            ours = tiny.pictures(engine, request, store)[0]
+            given = (tiny.picture(1), 0.6) if words else ()
+            assert np.array_equal(ours, stock(engine.load(model).pipe, request, *given))
+            without = tiny.pictures(engine, request.replace(negative_prompt=""), store)[0]
+            assert tiny.moved(ours, without) > 0.1
 
     def test_installed_and_inactive(self, engine: Engine, store: PictureStore, model: str) -> None:
         """Processors tapped and asked at each call, answering "nothing to do": an unreachable threshold."""
@@ -595,6 +606,25 @@ class TestEdges:
         request = tiny.collage_request(store)
         bare = tuple(tiny.layer(store, one.name, tiny.CAT, span=None) for one in request.layers)
         assert len(tiny.pictures(engine, request.replace(prompt="", layers=bare), store)) == 1
+
+    def test_forty_layers(self, engine: Engine, store: PictureStore, model: str) -> None:
+        """Without words they render; with words the first whose words do not fit is named."""
+        places = [(top, left) for top in range(0, 40, 8) for left in range(0, 64, 8)]
+        layers = tuple(
+            tiny.layer(store, f"l{k}", tiny.box(top, left, top + 8, left + 8), harmonize=k / 40)
+            for k, (top, left) in enumerate(places)
+        )
+        request = tiny.collage_request(store, model).replace(layers=layers)
+        ours = tiny.pictures(engine, request, store)[0]
+        assert tiny.moved(ours, tiny.picture(1)) > 3
+        worded = tuple(
+            dataclasses.replace(one, span=(8 * k, 8 * k + 7), attend_inside=0.5, attend_outside=0.5)
+            for k, one in enumerate(layers)
+        )
+        with pytest.raises(PhraseError, match=r"layer 'l37': its words 'red car' are cut off"):
+            tiny.result(engine, request.replace(prompt="red car " * 40, layers=worded), store)
+        fitting = request.replace(prompt="red car " * 37, layers=(*worded[:37], *layers[37:]))
+        assert tiny.moved(tiny.pictures(engine, fitting, store)[0], ours) > 0.5
 
     @pytest.mark.parametrize(("width", "height"), [(64, 128), (136, 72)])
     def test_other_shapes(
