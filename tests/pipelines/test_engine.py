@@ -582,6 +582,20 @@ class TestRefusals:
         with pytest.raises(EngineError, match="no picture"):
             tiny.result(own, tiny.text_request("own"), store)
 
+    @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+    def test_too_little_memory(self, store: PictureStore, pipe: Any, error: type[Exception]) -> None:
+        def full(*_: Any) -> None:
+            raise error("out of memory")
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        handle = pipe.unet.mid_block.register_forward_hook(full)
+        try:
+            with pytest.raises(ModelError, match="too little memory for 1 pictures of 64×64 with own; lower"):
+                tiny.result(own, tiny.text_request("own"), store)
+        finally:
+            handle.remove()
+
     def test_layers_need_a_collage(self, store: PictureStore) -> None:
         with pytest.raises(FieldError, match="collage"):
             tiny.text_request(layers=(tiny.layer(store, "cat", tiny.CAT),))

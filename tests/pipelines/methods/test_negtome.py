@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,9 @@ class TestWhereAndWhen:
         assert not torch.equal(method.map_output(OWN, finest), finest)
         assert not torch.equal(method.map_output(OWN, small), small)
         assert method.map_output(OWN, tiniest) is tiniest, "below the card's smallest grid"
+        method._run.card = dataclasses.replace(method._run.card, smallest_grid=8)
+        assert method.map_output(OWN, small) is small, "as the card says, not a number of our own"
+        assert not torch.equal(method.map_output(OWN, finest), finest)
         assert method.map_output(Site(cross=True, part="up"), finest) is finest
         assert method.map_output(Site(cross=False, part="head"), finest) is finest
 
