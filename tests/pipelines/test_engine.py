@@ -386,6 +386,21 @@ class TestStop:
             _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
         assert seen == {"denoiser": 5, "decoder": 0}
 
+    def test_stopping_between_two_images_begins_no_other(self, store: PictureStore, pipe: Any) -> None:
+        from pipelines.engine import _Job
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        stop = threading.Event()
+
+        def say(event: Any) -> None:
+            if isinstance(event, ImageDone):
+                stop.set()
+
+        with counted(pipe) as seen, pytest.raises(Cancelled):
+            _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
+        assert seen == {"denoiser": 5, "decoder": 1}
+
     def test_without_a_stop_everything_is_decoded(
         self, engine: Engine, store: PictureStore, pipe: Any
     ) -> None:
