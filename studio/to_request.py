@@ -101,7 +101,7 @@ def to_request(
     ``seed`` overrides the collage's; where both are None one is drawn from 0 to 2**32 - 1. Without a
     visible layer and without a background picture the run is plain text-to-image. Raises `PictureError`
     when a picture is missing, `PhraseError` when the layers' words make the prompt too long, `ModelError`
-    when the model is unknown.
+    when the model is unknown, `FieldError` when ``seed`` is out of bounds.
     """
     model = card(collage.model)
     composition = compose(collage, library)
@@ -164,9 +164,8 @@ def _or_default(value: float | None, word: str) -> float:
 
 
 def _seed(collage: Collage, given: int | None) -> int:
-    if given is not None:
-        return given
-    return secrets.randbelow(2**32) if collage.seed is None else collage.seed
+    asked = collage.seed if given is None else collage.replace(seed=given).seed
+    return secrets.randbelow(2**32) if asked is None else asked
 
 
 def _mask(composition: Composition, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import ModelError, PhraseError, PictureError
+from pipelines.errors import FieldError, ModelError, PhraseError, PictureError
 from pipelines.models import card
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
@@ -127,6 +127,8 @@ def test_seeds(library: Library) -> None:
     assert len(drawn) > 1
     assert all(0 <= seed < 2**32 for seed in drawn)
     assert to_request(collage.replace(seed=3), library, PictureStore(), seed=0).request.seed == 0
+    with pytest.raises(FieldError, match="seed is -1"):
+        to_request(collage, library, PictureStore(), seed=-1)
 
 
 def test_words_get_their_places_in_the_full_prompt(library: Library) -> None:
