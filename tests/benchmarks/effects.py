@@ -202,9 +202,14 @@ class Bench:
         own = self.settings["avoid"]
         scene, colours = scene_of("avoid", k, self.seed)
         prompt, _ = words(scene, colours)
-        store, reference = PictureStore(), render(scene, drawer_store()).image
+        shown, store = render(scene, drawer_store()), PictureStore()
+        reference, object_ = shown.image, np.rint(shown.masks[0] * 255).astype(np.uint8)
         avoided = AvoidRequest(
-            name="reference", picture=store.put(reference), alpha=own["alpha"], threshold=own["threshold"]
+            name="reference",
+            picture=store.put(reference),
+            mask=store.put(object_) if own["masked"] else None,
+            alpha=own["alpha"],
+            threshold=own["threshold"],
         )
         request = base(self.settings, "avoid", self.seed + k, prompt, window=own["window"])
         row: Row = {"prompt": prompt}
