@@ -130,6 +130,14 @@ def to_request(
         for at, layer, span in zip(kept, layers, spans, strict=True)
     )
     has_pixels = bool(layers) or collage.background.picture is not None
+    held = collage.background.harmonize
+    if not has_pixels and held is not None and held < 1:
+        warnings.append(
+            Warned(
+                f"background harmonize {held:g} holds nothing, because no layer shows and there is no background "
+                "picture; add one, or leave it to the prompt alone."
+            )
+        )
     has_frozen = has_pixels and bool(composition.frozen[..., 3].any())
     places = {layer.id: number for number, layer in enumerate(layers)}
     request = RenderRequest(

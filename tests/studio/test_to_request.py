@@ -199,9 +199,13 @@ def test_layers_that_cannot_show_are_left_out_with_a_warning(library: Library) -
 
 def test_without_layers_it_is_plain_text_to_image(library: Library) -> None:
     for layers in ((), (box(library, visible=False),), (box(library, x=-900.0, harmonize=0.0),)):
-        request = prepare(library, *layers, prompt="a cat", background=Background(harmonize=0.0))[0].request
+        prepared, _ = prepare(library, *layers, prompt="a cat", background=Background(harmonize=0.0))
+        request = prepared.request
         assert (request.collage, request.frozen, request.layers) == (None, None, ())
         assert request.prompt == "a cat"
+        assert prepared.warnings[-1].message.startswith("background harmonize 0 holds nothing")
+    for background in (Background(), Background(harmonize=1.0)):
+        assert prepare(library, prompt="a cat", background=background)[0].warnings == ()
 
 
 def test_a_background_picture_alone_is_a_collage(library: Library) -> None:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
+from numpy.typing import NDArray
 from rich.progress import Progress
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -60,12 +61,17 @@ class Draws:
     scale: float
     batch: int
     device: torch.device
+    shares: tuple[float, ...] = ()
+    """Of scenes with one object, two, …; empty takes them as they come. Binding words to objects is learned from
+    scenes with several, of which the pool has fewer."""
 
     def __call__(self, rng: np.random.Generator, held_out: bool = False) -> Drawn:
         """latents (n, 12, h, w), tokens (n, 77), classes (n, h/4, w/4)."""
         pool = self.pool
         low, high = (0, HELD_OUT) if held_out else (HELD_OUT, len(pool))
         chosen = rng.integers(low, high, size=self.batch)
+        if self.shares and not held_out:
+            chosen = self._by_count(rng)
         texts = [self._text(int(k), rng) for k in chosen]
         tokens = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
@@ -73,6 +79,12 @@ class Draws:
         latents = torch.from_numpy(pool.latents[chosen]).float() * self.scale
         classes = torch.from_numpy(pool.classes[chosen][:, 2::4, 2::4].astype(np.int64))
         return latents.to(self.device), tokens.input_ids.to(self.device), classes.to(self.device)
+
+    def _by_count(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Indices of training scenes, their numbers of objects drawn by ``shares``."""
+        counts = np.array([len(scene.items) for scene in self.pool.scenes[HELD_OUT:]])
+        asked = 1 + rng.choice(len(self.shares), size=self.batch, p=self.shares)
+        return np.array([HELD_OUT + rng.choice(np.flatnonzero(counts == count)) for count in asked])
 
     def _text(self, k: int, rng: np.random.Generator) -> str:
         scene, named = self.pool.scenes[k], self.pool.named[k]
@@ -210,6 +222,9 @@ def main() -> None:
     parser.add_argument("--stage", default="crops", choices=sorted(BATCH))
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=0, help="0 = what suits two CPU cores")
+    parser.add_argument(
+        "--shares", type=float, nargs=4, default=(), help="of scenes with 1, 2, 3 and 4 objects; sum 1"
+    )
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--optimizer", default="muon", choices=("adamw", "muon"))
     parser.add_argument(
@@ -233,7 +248,8 @@ def main() -> None:
     training.scale = training.scale or float(1 / pool.latents.astype(np.float32).std())
     tokenizer = CLIPTokenizer.from_pretrained(options.clip)
     batch = options.batch or BATCH[options.stage]
-    run(training, Draws(chosen, pool, tokenizer, training.scale, batch, accelerator.device), options)
+    draws = Draws(chosen, pool, tokenizer, training.scale, batch, accelerator.device, tuple(options.shares))
+    run(training, draws, options)
 
 
 if __name__ == "__main__":
