@@ -201,7 +201,7 @@ def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method]) -> Itera
             level=run.levels[index],
             rows=sample_in.shape[0],
             latent_size=(sample_in.shape[-2], sample_in.shape[-1]),
-            conditional=torch.tensor(conditional, device=sample_in.device),
+            conditional=conditional,
             branches=branches,
         )
         calls += 1

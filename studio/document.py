@@ -21,7 +21,7 @@ from studio.field_errors import field_error
 
 VERSION = 1
 MAX_JSON = 4 * 2**20
-MAX_SEED = 2**53 - 1 - 16  # a browser's numbers are exact up to 2**53 - 1, and image k of 16 uses seed + k
+MAX_SEED = 2**53 - 1  # of any image, where image k uses seed + k: a browser has no larger one
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Position = Annotated[float, Field(ge=-16384, le=16384)]
@@ -171,6 +171,11 @@ class Collage(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
+            raise ValueError(
+                f"seed is {self.seed}, which leaves no seeds for {self.images} images; "
+                f"give at most {MAX_SEED - self.images + 1}."
+            )
         for kind, parts in (("layers", self.layers), ("avoids", self.avoids)):
             seen: set[str] = set()
             for part in parts:

@@ -13,11 +13,13 @@ def tokens_of_spans(
 ) -> list[list[int]]:
     """Token positions of half-open character ranges of ``text``, with the pipeline's own padding and truncation.
 
-    None gives no tokens. Raises `PhraseError` naming the layer when truncation cuts a phrase off, wholly or in part.
+    None gives no tokens. Raises `PhraseError` when truncation cuts phrases off, wholly or in part, naming the layer of
+    the first in the text.
     """
     limit = tokenizer.model_max_length
     whole = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     found: list[list[int]] = []
+    cut: list[tuple[int, int, str]] = []
     for span, name in zip(spans, names, strict=True):
         if span is None:
             found.append([])
@@ -26,9 +28,12 @@ def tokens_of_spans(
         tokens = [k for k, (a, b) in enumerate(whole) if a < b and a < end and start < b]
         # the last kept place is the end mark
         if not tokens or tokens[-1] >= limit - 1:
-            raise PhraseError(
-                f"layer {name!r}: its words {text[start:end]!r} are cut off, the model reads only the first "
-                f"{limit - 2} tokens; shorten the prompt or the words of other layers."
-            )
+            cut.append((start, end, name))
         found.append(tokens)
+    if cut:
+        start, end, name = min(cut)
+        raise PhraseError(
+            f"layer {name!r}: its words {text[start:end]!r} are cut off, the model reads only the first "
+            f"{limit - 2} tokens; shorten the prompt or the words of other layers."
+        )
     return found

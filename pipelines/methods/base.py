@@ -55,7 +55,7 @@ class Run:
 class Step:
     """One denoiser call. ``index`` counts in the full schedule; ``rows`` are the batch rows of the pipeline.
 
-    ``conditional`` marks the rows guided by the prompt; ``branches`` lists the rows of each guidance branch, images in
+    ``conditional`` lists the rows guided by the prompt, ``branches`` the rows of each guidance branch, images in
     order. ``references`` is filled by reference rows: row numbers after the pipeline's own.
     """
 
@@ -63,7 +63,7 @@ class Step:
     level: tuple[float, float]
     rows: int
     latent_size: tuple[int, int]
-    conditional: torch.Tensor
+    conditional: list[int]
     branches: list[list[int]]
     references: list[int] = field(default_factory=list)
 

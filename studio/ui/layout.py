@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,9 @@ def launch(
     browser: bool = True,
     options: LoadOptions | None = None,
 ) -> None:
-    """Open the studio and serve it until interrupted; ``options`` say how models are loaded.
+    """Open the studio and serve it until interrupted, which raises `KeyboardInterrupt`.
 
-    Raises `EngineError` when the port is taken.
+    ``options`` say how models are loaded. Raises `EngineError` when the port is taken.
     """
 
     def engine() -> Any:
@@ -101,14 +102,25 @@ def launch(
 
         return default_engine(options)
 
+    demo = build(engine=engine)
     try:
-        build(engine=engine).launch(
-            server_name=host, server_port=port, share=share, inbrowser=browser, **launch_options()
+        demo.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            inbrowser=browser,
+            prevent_thread_lock=True,  # Gradio's own wait would swallow the interrupt
+            **launch_options(),
         )
     except OSError as error:
         raise EngineError(
             f"the page cannot be served on {host}:{port} ({' '.join(str(error).split())}); choose another port."
         ) from None
+    try:
+        while demo.is_running:
+            time.sleep(0.1)
+    finally:
+        demo.close(verbose=False)
 
 
 def _default_engine() -> Any:

@@ -94,8 +94,12 @@ def test_a_bad_layer_is_refused_by_name_and_field(layer: dict[str, Any], message
         ({"model": "a\0b"}, "give a name on one line."),
         ({"canvas": {"heigth": 64}}, "unknown field 'heigth' in canvas; did you mean 'height'?"),
         ({"background": {"colour": "red"}}, "background colour is 'red'; give a colour such as '#c8d4e0'."),
-        ({"seed": -1}, "seed is -1; give a whole number from 0 to 9007199254740975."),
+        ({"seed": -1}, "seed is -1; give a whole number from 0 to 9007199254740991."),
         ({"seed": 1.5}, "seed is 1.5; give a whole number"),
+        (
+            {"seed": 2**53 - 1, "images": 2},
+            "seed is 9007199254740991, which leaves no seeds for 2 images; give at most 9007199254740990.",
+        ),
         ({"images": 17}, "images is 17; give a whole number from 1 to 16."),
         ({"axis": "up"}, "axis is 'up'; give one of 'source', 'released'."),
         ({"prompt": "x" * 2001}, "give a text of at most 2000 characters."),
