@@ -11,7 +11,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import Cancelled, DecollageError, ModelError, PictureError
-from pipelines.events import Event, Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
-from pipelines.loading import LoadOptions, load_pipeline
+from pipelines.events import (
+    Downloading,
+    Event,
+    Finished,
+    ImageDone,
+    Preview,
+    Progress,
+    RenderResult,
+    Started,
+    Warned,
+)
+from pipelines.loading import LoadOptions, load_pipeline, load_tiny
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -32,6 +42,8 @@ if TYPE_CHECKING:
 
 PREVIEW_SECONDS = 0.5
 """Least time between two previews."""
+DOWNLOAD_SECONDS = 0.2
+"""Least time between two events of a download."""
 PATIENCE = 0.1
 """Seconds between two looks at the stop sign while waiting for a busy model."""
 
@@ -45,6 +57,8 @@ class Loaded:
     pipe: Any
     lock: threading.Lock = field(default_factory=threading.Lock)
     preview_matrix: torch.Tensor | None = None
+    tiny: Any = None
+    """The small autoencoder that shows previews, where there is one."""
 
 
 class Engine:
@@ -59,15 +73,22 @@ class Engine:
         self._lock = threading.Lock()
         self._preview_seconds = preview_seconds
 
-    def load(self, model: str) -> Loaded:
-        """The model called ``model``, loaded on first use. Raises `ModelError`."""
+    def load(self, model: str, say: Callable[[int, int], None] = lambda done, total: None) -> Loaded:
+        """The model called ``model``, loaded on first use; ``say`` is told a download's bytes, done and in all.
+
+        Raises `ModelError`, and what ``say`` raises, which ends the download.
+        """
+        if (there := self._loaded.get(model)) is not None:  # not waiting for another model's download
+            return there
         with self._lock:
             if model not in self._loaded:
                 from pipelines.families import family
 
                 known = card(model)
                 kind = family(known.family)
-                self._loaded[model] = Loaded(known, kind, load_pipeline(known, self._options))
+                loaded = Loaded(known, kind, load_pipeline(known, self._options, say))
+                loaded.tiny = load_tiny(known, loaded.pipe, self._options, say)
+                self._loaded[model] = loaded
             return self._loaded[model]
 
     def adopt(self, model: str, pipe: Any, model_card: ModelCard) -> Loaded:
@@ -130,6 +151,7 @@ class _Job:
         self.warnings: list[str] = []
         self.calls = 0
         self.last_preview = float("-inf")
+        self.last_bytes = float("-inf")
 
     def __call__(self) -> None:
         """The thread's body: errors travel to the reader as they are."""
@@ -163,7 +185,8 @@ class _Job:
         self.check()
         methods = methods_for(request)
         self._look_at_pictures()
-        loaded = self.engine.load(request.model)
+        loaded = self.engine.load(request.model, self._on_bytes)
+        self.check()
         while not loaded.lock.acquire(timeout=PATIENCE):
             self.check()
         try:
@@ -176,6 +199,13 @@ class _Job:
                 loaded.lock.release()
         report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
+
+    def _on_bytes(self, done: int, total: int) -> None:
+        self.check()
+        now = time.monotonic()
+        if now - self.last_bytes >= DOWNLOAD_SECONDS or done == total:
+            self.last_bytes = now
+            self.say(Downloading(self.request.model, done, total))
 
     def _look_at_pictures(self) -> None:
         """`PictureError` where one is missing or not of the canvas's size, before anything is loaded."""
@@ -254,12 +284,15 @@ class _Job:
         if step == steps or now - self.last_preview < self.engine.preview_seconds:
             return
         self.last_preview = now
-        if loaded.preview_matrix is None:
+        if loaded.tiny is None and loaded.preview_matrix is None:
             loaded.preview_matrix = previews.fit(loaded.family, loaded.pipe)
         size = (self.request.height, self.request.width)
         for offset, latents in enumerate(clean()):
-            picture = previews.lay_over(previews.preview(latents, loaded.preview_matrix, size), frozen)
-            self.say(Preview(image + offset, step, picture))
+            if loaded.preview_matrix is None:
+                rough = previews.decode(latents, loaded.tiny, size)
+            else:
+                rough = previews.preview(latents, loaded.preview_matrix, size)
+            self.say(Preview(image + offset, step, previews.lay_over(rough, frozen)))
 
 
 def _too_large(request: RenderRequest) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from pipelines.errors import ArchiveError
-from pipelines.events import Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
+from pipelines.events import Downloading, Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
 from pipelines.pictures import PictureStore, Pixels
 from studio.cli import options
 from studio.cli.files import find, load
@@ -23,6 +23,7 @@ from studio.cli.settings import apply_settings
 from studio.document import Collage
 from studio.formats import png
 from studio.pictures import Library
+from studio.sizes import size
 from studio.to_request import Prepared, to_request
 
 
@@ -34,7 +35,7 @@ def render(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the first image; image k uses seed + k.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of images, 1 to 16.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model: a card's name, hub id, folder or file.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -118,9 +119,11 @@ class _Run:
 
     def _take(self, event: Event, bar: Bar, task: TaskID) -> None:
         match event:
+            case Downloading(model=model, done=done, total=total):
+                bar.update(task, total=total, completed=done, at=f"downloading {model}, {size(done, total)}")
             case Started(steps=steps, images=images):
                 rounds = 1 if png.is_joint(self.request) else images
-                bar.update(task, total=steps * rounds, at=f"0/{images} images")
+                bar.update(task, total=steps * rounds, completed=0, at=f"0/{images} images")
             case Progress(step=step, steps=steps, image=image):
                 bar.update(task, completed=image * steps + step)
             case ImageDone(picture=picture):

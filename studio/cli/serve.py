@@ -16,6 +16,10 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option(help="Make a public link through Gradio's relay.")] = False,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Offer this model too, and download it at its first render; repeatable."),
+    ] = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -32,4 +36,4 @@ def serve(
     how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
     from studio.ui import launch  # only here: Gradio takes seconds to load
 
-    launch(host=host, port=port, share=share, browser=browser, options=how)
+    launch(host=host, port=port, share=share, browser=browser, models=model or (), options=how)

@@ -90,11 +90,13 @@ def launch(
     port: int = 7860,
     share: bool = False,
     browser: bool = True,
+    models: Sequence[str] = (),
     options: LoadOptions | None = None,
 ) -> None:
     """Open the studio and serve it until interrupted, which raises `KeyboardInterrupt`.
 
-    ``options`` say how models are loaded. Raises `EngineError` when the port is taken.
+    ``models`` are offered beside the embedded one, ``options`` say how models are loaded. Raises `ModelError` for an
+    unknown model, `EngineError` when the port is taken.
     """
 
     def engine() -> Any:
@@ -102,7 +104,7 @@ def launch(
 
         return default_engine(options)
 
-    demo = build(engine=engine)
+    demo = build(models=tuple(dict.fromkeys(("embedded", *models))), engine=engine)
     try:
         demo.launch(
             server_name=host,

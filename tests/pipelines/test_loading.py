@@ -1,28 +1,22 @@
-"""Loading: real folders, files and LoRAs of tiny models, and the hub's own errors from a server on this machine."""
+"""Loading: real folders, files and LoRAs of tiny models."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import logging
-import os
 import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipelines.errors import FieldError, ModelError
-from pipelines.loading import LoadOptions, Lora, choose_offload, load_pipeline
+from pipelines.loading import LoadOptions, Lora, load_pipeline
+from pipelines.loading.placing import choose_offload
 from pipelines.models import card
 from tests.pipelines import tiny
 
-ROOT = Path(__file__).parents[2]
 GB = 2**30
 
 
@@ -142,61 +136,3 @@ def test_a_single_file_is_told_by_its_weights(tmp_path: Path) -> None:
         assert card(str(file)).family == name
     with pytest.raises(ModelError, match="could not be loaded"):
         load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(tmp_path)))
-
-
-class _Hub(BaseHTTPRequestHandler):
-    """Answers like the hub: "gated" is gated, everything else is missing."""
-
-    def do_GET(self) -> None:
-        gated = "gated" in self.path
-        self.send_response(403 if gated else 404)
-        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("name", "offline", "words"),
-    [
-        ("some/gated", False, "is gated; accept"),
-        ("some/missing", False, "is not on the hub"),
-        ("some/missing", True, "the hub cannot be reached"),
-    ],
-)
-def test_the_hub_says_no(hub: str, tmp_path: Path, name: str, offline: bool, words: str) -> None:
-    """In a process of its own: the hub's library reads its address and offline switch when it is imported."""
-    program = (
-        "import dataclasses, sys\n"
-        "from pipelines.errors import ModelError\n"
-        "from pipelines.loading import LoadOptions, load_pipeline\n"
-        "from pipelines.models import card\n"
-        "try:\n"
-        "    load_pipeline(dataclasses.replace(card('sd15'), source=sys.argv[1]), LoadOptions(device='cpu'))\n"
-        "except ModelError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, name],
-        env={**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": str(int(offline))},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert words in done.stdout and done.stdout.count("\n") == 1
