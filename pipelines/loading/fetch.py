@@ -22,8 +22,8 @@ _READ = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 _VARIANTS = ("*.*.safetensors", "*.*.bin", "*.fp16-*", "*.non_ema-*")
 
 
-def fetch_file(repo: str, name: str) -> Path | None:
-    """A small file of a hub id, None where it has none of that name. Raises `ModelError`."""
+def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
+    """A small file of a hub id, None where it has none of that name. Raises `ModelError`, which names ``model``."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -33,11 +33,11 @@ def fetch_file(repo: str, name: str) -> Path | None:
     try:
         return Path(hf_hub_download(repo, name, tqdm_class=_reporter(lambda done, total: None)))
     except LocalEntryNotFoundError as error:
-        raise ModelError(sentence(repo, repo, error)) from error
+        raise ModelError(sentence(model or repo, repo, error)) from error
     except EntryNotFoundError:
         return None
     except Exception as error:  # the hub's library raises what it likes; each cause gets its sentence
-        raise ModelError(sentence(repo, repo, error)) from error
+        raise ModelError(sentence(model or repo, repo, error)) from error
 
 
 def fetch_model(card: ModelCard, say: Say, *, pickles: bool) -> Path:
@@ -47,7 +47,7 @@ def fetch_model(card: ModelCard, say: Say, *, pickles: bool) -> Path:
     """
     if card.file is not None:
         return fetch(card.source, [card.file], say) / card.file
-    index = fetch_file(card.source, "model_index.json")
+    index = fetch_file(card.source, "model_index.json", card.name)
     if index is None:
         raise ModelError(f"model {card.name!r} has no model_index.json on the hub; choose another.")
     stated = json.loads(index.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,14 +19,15 @@ COMMIT = "0" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """``models`` are folders by id; ids with "gated" in them are gated; ``given`` are paths of files given away."""
+    """``models`` are folders by id; ids with "gated" in them are gated, with "slow" take their time;
+    ``given`` are ids and paths of files given away."""
 
     daemon_threads = True
 
     def __init__(self, models: dict[str, Path]) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.models = models
-        self.given: list[str] = []
+        self.given: list[tuple[str, str]] = []
 
     @property
     def address(self) -> str:
@@ -45,7 +47,7 @@ class _Answer(BaseHTTPRequestHandler):
         folder = self.server.models[repo]
         rest = path.split(repo, 1)[1]
         if rest.startswith("/resolve/"):
-            return self._file(folder, rest.split("/", 3)[3])
+            return self._file(repo, rest.split("/", 3)[3])
         if rest.startswith("/tree/"):
             files = [file for file in folder.rglob("*") if file.is_file()]
             tree = [
@@ -64,12 +66,14 @@ class _Answer(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def _file(self, folder: Path, name: str) -> None:
-        file = folder / name
+    def _file(self, repo: str, name: str) -> None:
+        file = self.server.models[repo] / name
         if not file.is_file():
             return self._refuse(404, "EntryNotFound")
         if self.command == "GET":
-            self.server.given.append(name)
+            self.server.given.append((repo, name))
+            if "slow" in repo:
+                time.sleep(0.5)
         return self._send(file.read_bytes(), {"ETag": f'"{_sign(file)}"', "X-Repo-Commit": COMMIT})
 
     def _refuse(self, status: int, code: str) -> None:
