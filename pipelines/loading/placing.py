@@ -85,8 +85,8 @@ def place(pipe: Any, device: str, options: LoadOptions) -> str:
         offload = (
             choose_offload(sum(sizes), max(sizes), torch.cuda.mem_get_info(device)[0]) if on_cuda else "none"
         )
-    elif offload == "model" and on_cpu:
-        raise ModelError("offload 'model' needs an accelerator, and the device is cpu; leave it out.")
+    elif offload != "none" and on_cpu:
+        raise ModelError(f"offload {offload!r} needs an accelerator, and the device is cpu; leave it out.")
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif offload == "group":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.util
 import logging
 import shutil
@@ -13,9 +14,10 @@ import torch
 
 from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load_pipeline
-from pipelines.loading.placing import choose_offload
+from pipelines.loading.failures import sentence
+from pipelines.loading.placing import check_room, choose_offload, free_memory
 from pipelines.models import card
-from tests.pipelines import tiny
+from tests.pipelines import single_file, tiny
 
 GB = 2**30
 
@@ -118,6 +120,69 @@ def test_wrong_files(tmp_path: Path) -> None:
     for file, words in ((text, "no .safetensors"), (other, "no Stable Diffusion"), (broken, "damaged")):
         with pytest.raises(ModelError, match=words):
             card(str(file))
+
+
+def test_a_single_file_is_the_folder_it_was_made_of(tmp_path: Path) -> None:
+    whole, file = tmp_path / "whole", tmp_path / "one.safetensors"
+    pipe = tiny.KINDS["sd_noise"]()
+    pipe.save_pretrained(whole)
+    single = card(str(single_file.save_single(pipe, file)))
+    loaded = load_pipeline(single, LoadOptions(device="cpu", config=str(whole)))
+    for part in ("unet", "vae", "text_encoder"):
+        ours, theirs = getattr(pipe, part).state_dict(), getattr(loaded, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
+    for word in ({"quantize": "int8"}, {"device_map": "balanced"}):
+        with pytest.raises(ModelError, match=f"{next(iter(word))} does not work .* single file"):
+            load_pipeline(single, LoadOptions(config=str(whole), **word))
+
+
+def test_a_model_that_asks_for_other_steps_gets_them(folder: Path) -> None:
+    """As the file of SDXL Lightning, whose scheduler's config is that of plain SDXL."""
+    plain = card(str(folder))
+    before = load_pipeline(plain, LoadOptions(device="cpu")).scheduler
+    assert before.config.timestep_spacing != "leading"
+    after = load_pipeline(dataclasses.replace(plain, spacing="leading"), LoadOptions(device="cpu")).scheduler
+    assert after.config.timestep_spacing == "leading" and type(after) is type(before)
+
+
+def test_int8_weights(folder: Path) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    loaded = load_pipeline(card(str(folder)), LoadOptions(device="cpu", quantize="int8"))
+    plain = load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    ours, theirs = loaded.unet.get_parameter(name), plain.unet.get_parameter(name)
+    assert "Int8" in type(ours).__name__ and "Int8" not in type(theirs).__name__
+    # the half of one of 127 levels either way, of each row's largest weight
+    off = (ours.dequantize() - theirs).detach().abs().amax(1)
+    assert float(off.max()) > 0 and bool((off <= theirs.abs().amax(1) / 127).all())
+
+
+def test_room_is_looked_at_first(folder: Path) -> None:
+    largest = max(file.stat().st_size for file in folder.glob("*/*.safetensors"))
+    check_room("m", folder, largest)
+    check_room("m", folder, None)
+    with pytest.raises(ModelError, match=r"too little free memory to load model 'm' \(0.0 GB needed"):
+        check_room("m", folder, largest - 1)
+    free = free_memory()
+    assert free is not None and 2**20 < free < 2**50
+
+
+def test_a_full_disk_is_told_from_the_rest() -> None:
+    wrapped = RuntimeError("download failed")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert "does not fit on the disk" in sentence("m", "a/b", wrapped)
+    assert "does not fit on the disk" not in sentence("m", "a/b", RuntimeError("download failed"))
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("toaster", "none that torch knows"), ("cuda", "not on this machine")]
+)
+def test_a_device_that_is_not_there(folder: Path, device: str, words: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("cuda is on this machine")
+    with pytest.raises(ModelError, match=words):
+        load_pipeline(card(str(folder)), LoadOptions(device=device))
 
 
 def test_a_pickled_file_is_refused(tmp_path: Path) -> None:
