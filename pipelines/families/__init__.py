@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 from pipelines.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from pipelines.families.unet import UNetFamily
+    from pipelines.families.base import Family
 
 
-def family(name: str) -> UNetFamily:
-    """The family called ``name`` ("sd", "sdxl"); `UnsupportedError` for others."""
+def families() -> dict[str, type[Family]]:
+    """All families by name."""
+    from pipelines.families.flux import FluxFamily
+    from pipelines.families.sd3 import SD3Family
     from pipelines.families.unet import SDFamily, SDXLFamily
 
-    known = {"sd": SDFamily, "sdxl": SDXLFamily}
+    return {kind.name: kind for kind in (SDFamily, SDXLFamily, SD3Family, FluxFamily)}
+
+
+def family(name: str) -> Family:
+    """The family called ``name``; `UnsupportedError` for others."""
+    known = families()
     if name not in known:
         raise UnsupportedError(f"model family {name!r} is not supported; use one of {', '.join(known)}.")
     return known[name]()

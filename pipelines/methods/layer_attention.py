@@ -73,16 +73,25 @@ class LayerAttention(Method):
     def logit_bias(
         self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float
     ) -> torch.Tensor | None:
-        """(B, 1, N, T) for text cross-attention, zero for unconditional and reference rows; None elsewhere."""
-        step = self._step
-        if not site.cross or step is None or self._last >= key.shape[2]:
+        """(B, 1, N, T) where text is looked at, zero for unconditional and reference rows; None elsewhere.
+
+        In joint attention N = T are text and picture in one; what is biased is the picture's look at the words, and
+        with ``attend_both_ways`` the words' look at the picture by the same numbers.
+        """
+        step, joint = self._step, site.joint
+        if not (site.cross or joint) or step is None or not len(step.conditional):
             return None
-        spread = self._spread_over(query.shape[2], step.latent_size)
+        places = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
+        start = joint.text_start(step.latent_size) if joint else 0
+        if start + self._last >= key.shape[2]:
+            return None
+        tokens = self._token + start
+        spread = self._spread_over(places.stop - places.start, step.latent_size)
         if spread is None:
             return None
         rows = step.conditional
-        keys = key[rows][:, :, self._token]
-        logits = torch.matmul(query[rows] * scale, keys.transpose(-1, -2))
+        keys = key[rows][:, :, tokens]
+        logits = torch.matmul(query[rows][:, :, places] * scale, keys.transpose(-1, -2))
         limit = 1e4 if query.dtype == torch.float16 else 1e9
         largest = logits.amax((1, 2)).float().clamp(0, limit)
         columns = self._columns * (largest * self._weight)[:, None]
@@ -91,7 +100,9 @@ class LayerAttention(Method):
         bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))
         values = torch.matmul(spread, columns).clamp(-limit, limit).to(query.dtype)
         block = bias.new_zeros((len(rows), query.shape[2], padded))
-        block[:, :, self._token] = values
+        block[:, places, tokens] = values
+        if joint and self._run.request.attend_both_ways:
+            block[:, tokens, places] = values.transpose(1, 2)
         bias[rows, 0] = block
         return bias[..., : key.shape[2]]
 

@@ -83,13 +83,24 @@ class _InSelfAttention(Method):
         step = self._step
         if step is None or site.cross or site.part not in self._run.card.negtome_blocks:
             return out
-        grid = grid_of(out.shape[2], step.latent_size)
-        if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
-            return out
-        rows, heads, tokens, size = out.shape
-        features = out.transpose(1, 2).reshape(rows, tokens, heads * size)
+        joint = site.joint
+        if joint:  # the words stay where they are
+            grid: tuple[int, int] | None = joint.grid(step.latent_size)
+            places = joint.image(out.shape[2], step.latent_size)
+        else:
+            places = slice(0, out.shape[2])
+            grid = grid_of(out.shape[2], step.latent_size)
+            if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
+                return out
+        image = out[:, :, places]
+        rows, heads, tokens, size = image.shape
+        features = image.transpose(1, 2).reshape(rows, tokens, heads * size)
+        assert grid is not None
         moved = self.moved(features, step, grid)
-        return moved.reshape(rows, tokens, heads, size).transpose(1, 2).to(out.dtype)
+        moved = moved.reshape(rows, tokens, heads, size).transpose(1, 2).to(out.dtype)
+        if tokens == out.shape[2]:
+            return moved
+        return torch.cat([out[:, :, : places.start], moved, out[:, :, places.stop :]], 2)
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         """(rows, N, D) → (rows, N, D), computed from unmoved features."""

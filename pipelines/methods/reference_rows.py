@@ -42,7 +42,7 @@ class ReferenceRows(Method):
         if self._clean is None or step.index - self._run.first >= self._run.active_steps:
             return
         rows = noised(self._clean, self._noise, step.level, exploding=False).to(inputs.sample.dtype)
-        inputs.sample = torch.cat([inputs.sample, rows])
+        inputs.sample = torch.cat([inputs.sample, self._run.family.pack(rows)])
         self._run.family.lengthen(inputs.kwargs, self._text, len(rows))
         step.references = list(range(step.rows, step.rows + len(rows)))
 
