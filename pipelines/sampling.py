@@ -133,7 +133,8 @@ def _arguments(
         "output_type": "np",
     }
     if how.from_picture and request.collage is not None:
-        arguments["image"] = Image.fromarray(run.pictures.get(request.collage))
+        picture = Image.fromarray(run.pictures.get(request.collage))
+        arguments["image"] = run.family.copies(picture, len(generators))
         arguments["strength"] = min(1.0, (how.count + run.family.half_step) / how.steps)
         return arguments
     arguments |= {"height": request.height, "width": request.width}

@@ -92,6 +92,10 @@ class Family:
             "guidance_scale": request.guidance,
         }
 
+    def copies(self, picture: Any, count: int) -> Any:
+        """What image-to-image is given for ``count`` images of one picture."""
+        return picture
+
     def pack(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, C, h, w) → what pipeline and scheduler keep."""
         return latents

@@ -50,6 +50,10 @@ class TransformerFamily(Family):
         """Also the size, which these image-to-image pipelines do not take from the picture."""
         return {**super().arguments(pipe, request), "height": request.height, "width": request.width}
 
+    def copies(self, picture: Any, count: int) -> Any:
+        """One for each generator: given one for all, these pipelines encode with the first generator, or with none."""
+        return [picture] * count if count > 1 else picture
+
     def clean_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
         """Shifted and scaled."""
         config = pipe.vae.config
