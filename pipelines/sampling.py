@@ -22,7 +22,7 @@ from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.errors import EngineError
-from pipelines.methods.base import Inputs, Method, Run, Step
+from pipelines.methods.base import Method, Run, Step
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
@@ -71,7 +71,7 @@ def sample(
     scheduler = schedulers.build(
         request.scheduler, base.scheduler, card, pinned=held is not None, steps=how.steps
     )
-    pipe = family.pipeline(base, scheduler, from_picture=how.from_picture)
+    pipe = family.pipeline(base, scheduler, from_picture=how.from_picture and bool(family.image_to_image))
     pipe.set_progress_bar_config(disable=True)
     denoiser = family.denoiser(pipe)
     # after the pipeline is made, which mends old scheduler configs; it sets the same steps again when called
@@ -90,7 +90,7 @@ def sample(
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
         device=pipe._execution_device,
-        dtype=next(denoiser.parameters()).dtype,
+        dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
     )
     kernel = Kernel()
     for method in methods:
@@ -132,18 +132,25 @@ def _arguments(
         "generator": generators if len(generators) > 1 else generators[0],
         "output_type": "np",
     }
-    if how.from_picture and request.collage is not None:
+    if how.from_picture and request.collage is not None and run.family.image_to_image:
         picture = Image.fromarray(run.pictures.get(request.collage))
         arguments["image"] = run.family.copies(picture, len(generators))
         arguments["strength"] = min(1.0, (how.count + run.family.half_step) / how.steps)
         return arguments
     arguments |= {"height": request.height, "width": request.width}
-    if held is not None and request.collage is not None:
-        # from pure noise, with the places whose time has not come already at the collage
+    if request.collage is not None and (held is not None or how.from_picture):
         clean = run.family.encode_picture(run.pipe, run.pictures.get(request.collage))
         run.clean = clean.to(run.dtype).repeat(len(generators), 1, 1, 1)
         run.noise = randn_tensor(run.clean.shape, generator=generators, device=run.device, dtype=run.dtype)
-        arguments["latents"] = run.family.pack(held.start(start_scale))
+        if how.from_picture:  # the noised collage itself; the scheduler starts at its step
+            start = (
+                schedulers.noised(run.clean, run.noise, run.levels[how.first], run.exploding) / start_scale
+            )
+        else:
+            # from pure noise, with the places whose time has not come already at the collage
+            assert held is not None
+            start = held.start(start_scale)
+        arguments["latents"] = run.family.given(start)
     return arguments
 
 
@@ -186,9 +193,11 @@ def _listen(scheduler: Any, run: Run, how: Plan) -> _Latest:
     @functools.wraps(stock_set)
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
         stock_set(*args, **kwargs)
-        found = schedulers.levels(scheduler)
-        # a pipeline without image-to-image is given the rest of the schedule only
-        run.levels = [*run.levels[: how.steps + 1 - len(found)], *found]
+        run.levels = schedulers.levels(scheduler)
+        if how.from_picture and not run.family.image_to_image:
+            # a pipeline without a strength of its own is given the rest of the schedule only
+            scheduler.timesteps = scheduler.timesteps[how.first :]
+            scheduler.sigmas = scheduler.sigmas[how.first :]
 
     def caught(stock: Any) -> Any:
         @functools.wraps(stock)
@@ -209,9 +218,7 @@ def _listen(scheduler: Any, run: Run, how: Plan) -> _Latest:
 
 
 @contextmanager
-def _hooked(
-    denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: _Latest
-) -> Iterator[None]:
+def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: _Latest) -> Iterator[None]:
     """Tell the methods of each denoiser call; remove the hooks at the end."""
     current: Step | None = None
 

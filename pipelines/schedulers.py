@@ -1,8 +1,8 @@
 """Schedulers by name, and their noise levels in one unit.
 
-A noise level is ``(alpha, sigma)``: noisy = alpha·clean + sigma·noise is what the denoiser reads at that step, whichever
-scheduler runs; alpha² + sigma² = 1 for diffusion and alpha + sigma = 1 for flow matching. Euler keeps its own latents at sigma/alpha scale ("exploding"); the
-others keep them as the denoiser reads them ("preserving").
+A noise level is ``(alpha, sigma)``: noisy = alpha·clean + sigma·noise is what the denoiser reads at that step,
+whichever scheduler runs; alpha² + sigma² = 1 for diffusion and alpha + sigma = 1 for flow matching. Euler keeps its own
+latents at sigma/alpha scale ("exploding"); the others keep them as the denoiser reads them ("preserving").
 """
 
 from __future__ import annotations

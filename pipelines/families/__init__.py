@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 
 def families() -> dict[str, type[Family]]:
     """All families by name."""
+    from pipelines.families.chroma import ChromaFamily
     from pipelines.families.flux import FluxFamily
+    from pipelines.families.flux2 import Flux2Family, KleinFamily
+    from pipelines.families.qwen_image import QwenImageFamily
     from pipelines.families.sd3 import SD3Family
     from pipelines.families.unet import SDFamily, SDXLFamily
+    from pipelines.families.z_image import ZImageFamily
 
-    return {kind.name: kind for kind in (SDFamily, SDXLFamily, SD3Family, FluxFamily)}
+    unets: list[type[Family]] = [SDFamily, SDXLFamily]
+    flows: list[type[Family]] = [SD3Family, FluxFamily, Flux2Family, KleinFamily]
+    more: list[type[Family]] = [QwenImageFamily, ZImageFamily, ChromaFamily]
+    return {kind.name: kind for kind in [*unets, *flows, *more]}
 
 
 def family(name: str) -> Family:

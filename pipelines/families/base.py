@@ -22,6 +22,8 @@ class Family:
     """What the families share. Stateless."""
 
     name = ""
+    models = ""
+    """What the family is called outside."""
     text_to_image = ""
     image_to_image = ""
     """Names of stock pipeline classes; "" where diffusers has no image-to-image with a strength."""
@@ -31,8 +33,10 @@ class Family:
     """What the denoiser's output is, where the scheduler's config does not say."""
     half_step = 0.5
     """Added to the steps when a strength is made of them, so that the pipeline's rounding cannot miss the count."""
+    keeps_float32 = False
+    """Whether the pipeline keeps latents in float32 whatever the denoiser's dtype."""
     refused: Mapping[str, str] = NOTHING
-    """Words that this family cannot do, and why; asked for, they are refused by name."""
+    """Fields of a request that this family cannot do, and why; asked for, they are refused by name."""
 
     def check(self, request: RenderRequest, pipe: Any) -> None:
         """`UnsupportedError` for what a request asks of this family in vain."""
@@ -42,11 +46,11 @@ class Family:
                 raise UnsupportedError(
                     f"{side} is {value}, and {request.model} needs a multiple of {self.multiple}; change the canvas."
                 )
-        if request.attend_both_ways and "attend_both_ways" in self.refused:
-            raise UnsupportedError(
-                f"attend_both_ways cannot be used with {request.model}: {self.refused['attend_both_ways']}; "
-                "switch it off."
-            )
+        for word, why in self.refused.items():
+            if getattr(request, word):
+                raise UnsupportedError(
+                    f"{word.replace('_', ' ')} cannot be used with {request.model}: {why}; leave it off or empty."
+                )
 
     def pipeline(self, base: Any, scheduler: Any, *, from_picture: bool) -> Any:
         """A stock pipeline object of our own over the parts of ``base``, so that ``base`` is never changed."""
@@ -104,6 +108,10 @@ class Family:
         """The inverse of `pack`; ``size`` is (h, w) in latent cells."""
         return latents
 
+    def given(self, latents: torch.Tensor) -> torch.Tensor:
+        """Start latents (n, C, h, w) as the stock call takes them."""
+        return self.pack(latents)
+
     def start(self, latents: torch.Tensor) -> torch.Tensor:
         """What image-to-image gives its scheduler to be noised → (n, C, h, w)."""
         return latents
@@ -127,12 +135,18 @@ class Family:
         try:
             if upcast:
                 vae.to(torch.float32)
-            encoded = vae.encode(pixels.to(pipe._execution_device, torch.float32 if upcast else dtype))
+            encoded = vae.encode(
+                self.pixels(pixels).to(pipe._execution_device, torch.float32 if upcast else dtype)
+            )
         finally:
             if upcast:
                 vae.to(dtype)
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         return self.clean_latents(pipe, latents).to(dtype)
+
+    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(1, 3, H, W) in −1..1 as the autoencoder takes it."""
+        return pixels
 
     def clean_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
         """The autoencoder's numbers in the denoiser's scale."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from pipelines.errors import UnsupportedError
 from pipelines.families.spans import in_final_text, tokens_of_spans
 from pipelines.families.transformer import Packed
 from pipelines.request import RenderRequest
@@ -31,16 +32,11 @@ class FluxFamily(Packed):
     """dev and schnell: guidance is distilled into the model, so all rows are the prompt's."""
 
     name = "flux"
+    models = "FLUX.1 dev, schnell"
     text_to_image = "FluxPipeline"
     image_to_image = "FluxImg2ImgPipeline"
 
-    def check(self, request: RenderRequest, pipe: Any) -> None:
-        """Also refuses what a distilled model would silently ignore."""
-        super().check(request, pipe)
-        if request.negative_prompt:
-            raise UnsupportedError(
-                f"{request.model} is distilled and reads no negative prompt; clear it, or use an avoid picture."
-            )
+    refused: Mapping[str, str] = MappingProxyType({"negative_prompt": "its guidance is distilled"})
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """No negative prompt."""

@@ -20,6 +20,7 @@ class SD3Family(TransformerFamily):
     """Negative and positive rows in one call; unpacked latents, two by two cells a token."""
 
     name = "sd3"
+    models = "Stable Diffusion 3, 3.5"
     text_to_image = "StableDiffusion3Pipeline"
     image_to_image = "StableDiffusion3Img2ImgPipeline"
     joint = Joint(text_first=False)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipelines.attention.kernel import Joint, Site
+from pipelines.errors import UnsupportedError
 from pipelines.families.base import Family
 from pipelines.methods.base import Inputs
 from pipelines.request import RenderRequest
@@ -27,6 +28,12 @@ class TransformerFamily(Family):
     sample_name = "hidden_states"
     shared: tuple[str, ...] = ("txt_ids", "img_ids")
     """Tensor arguments that are not one row a picture."""
+
+    def check(self, request: RenderRequest, pipe: Any) -> None:
+        """Also refuses one step where the schedule is stretched to a last level: it would divide zero by zero."""
+        super().check(request, pipe)
+        if request.steps == 1 and pipe.scheduler.config.shift_terminal:
+            raise UnsupportedError(f"steps is 1, and {request.model} needs at least 2; raise the steps.")
 
     def denoiser(self, pipe: Any) -> torch.nn.Module:
         """The transformer."""
@@ -59,6 +66,11 @@ class TransformerFamily(Family):
         config = pipe.vae.config
         scaled: torch.Tensor = (latents - config.shift_factor) * config.scaling_factor
         return scaled
+
+    def separate(self, count: int, turn: int) -> tuple[list[int], list[list[int]]]:
+        """`rows` of a family whose guidance is a second call: the prompt's rows first, then the negative ones."""
+        branch = list(range(count))
+        return (branch if turn == 0 else []), [branch]
 
     def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
         """All arguments by name."""

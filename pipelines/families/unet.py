@@ -77,6 +77,7 @@ class SDFamily(UNetFamily):
     """Stable Diffusion 1.x and 2.x, and the embedded model."""
 
     name = "sd"
+    models = "Stable Diffusion 1.5, 2.1, embedded"
     text_to_image = "StableDiffusionPipeline"
     image_to_image = "StableDiffusionImg2ImgPipeline"
 
@@ -95,6 +96,7 @@ class SDXLFamily(UNetFamily):
     """Stable Diffusion XL: two text encoders with the same token positions, pooled text and sizes beside."""
 
     name = "sdxl"
+    models = "Stable Diffusion XL"
     text_to_image = "StableDiffusionXLPipeline"
     image_to_image = "StableDiffusionXLImg2ImgPipeline"
 

@@ -16,7 +16,8 @@ class ModelCard:
 
     ``source`` is a folder or a hub id. ``factor`` is pixels per latent cell, ``side`` the side in pixels it was
     trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
-    ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer). ``origin`` says where the defaults come from.
+    ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer).
+    ``origin`` says where the defaults come from.
     """
 
     name: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import numpy as np
@@ -16,8 +18,10 @@ from pipelines import previews, sampling, schedulers
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.attention.tap import installed
 from pipelines.engine import Engine, Loaded
-from pipelines.errors import Cancelled, UnsupportedError
+from pipelines.errors import Cancelled, PhraseError, UnsupportedError
 from pipelines.events import Progress
+from pipelines.families.spans import moved_by_padding
+from pipelines.families.table import refusal
 from pipelines.methods import methods_for
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized
 from pipelines.methods.harmonize import Harmonize
@@ -249,12 +253,14 @@ class TestLayerAttention:
             for strength in (0.0, 1.0):
                 outputs.append([])
                 car = {"attend_inside": strength, "attend_outside": strength}
-                sampled(loaded, collage(store, model, car=car, steps=1, **TO_THE_END), store, [Roles()])
+                sampled(loaded, collage(store, model, car=car, steps=2, **TO_THE_END), store, [Roles()])
         finally:
             handle.remove()
-        half = len(roles) // 2
-        conditional = [bool(k in rows) for rows in roles[:half] for k in range(len(outputs[0]) // half)]
-        assert [torch.equal(a, b) for a, b in zip(*outputs, strict=True)] == [not one for one in conditional]
+        first = len(roles) // 4  # calls of the first of two steps of two runs
+        each = len(outputs[0]) // (2 * first)
+        conditional = [bool(k in rows) for rows in roles[:first] for k in range(each)]
+        same = [torch.equal(a, b) for a, b in zip(*outputs, strict=True)]
+        assert same[: len(conditional)] == [not one for one in conditional]
         guided = model in ("sd3", "qwen", "zimage", "chroma", "klein")
         assert sum(conditional) == 1 and len(conditional) == (2 if guided else 1)
 
@@ -272,9 +278,7 @@ TO_THE_END: dict[str, Any] = {"background_harmonize": 1.0}
 
 class TestHarmonize:
     @pytest.mark.parametrize("background", [0.75, 1.0])
-    def test_pins_are_exact(
-        self, engine: Engine, store: PictureStore, model: str, background: float
-    ) -> None:
+    def test_pins_are_exact(self, engine: Engine, store: PictureStore, model: str, background: float) -> None:
         """After each step a held cell has the collage at the level after the step; clean at the last."""
         seen: list[tuple[int, torch.Tensor]] = []
         kept: list[Run] = []
@@ -292,6 +296,13 @@ class TestHarmonize:
         request = collage(
             store, model, cat={"harmonize": 0.0}, car={"harmonize": 0.5}, background_harmonize=background
         )
+        # on the grid of every family, 16 pixels the coarsest
+        left, right = store.put(tiny.box(16, 0, 48, 32)), store.put(tiny.box(16, 32, 48, 64))
+        layers = [
+            dataclasses.replace(one, mask=mask)
+            for one, mask in zip(request.layers, (left, right), strict=True)
+        ]
+        request = request.replace(layers=tuple(layers))
         held = Harmonize()
         sampled(engine.load(model), request, store, [held, Look()])
         run = kept[0]
@@ -308,7 +319,9 @@ class TestHarmonize:
         assert torch.equal(seen[-1][1][..., frozen], run.clean[..., frozen])
         assert run.levels[0] == (0.0, 1.0) and all(a + s == pytest.approx(1) for a, s in run.levels)
 
-    def test_levels_are_what_the_scheduler_uses(self, engine: Engine, store: PictureStore, model: str) -> None:
+    def test_levels_are_what_the_scheduler_uses(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
         """A frozen place's start, the collage noised by the scheduler itself, is what `noised` says."""
         run_of: list[Run] = []
 
@@ -389,6 +402,10 @@ class TestNegToMe:
                 if self._step is not None:
                     active.append(step.index)
 
+        if model == "qwen" and steps == 1:
+            with pytest.raises(UnsupportedError, match="steps is 1"):
+                tiny.pictures(engine, text(model, steps=1), store)
+            return
         request = text(model, images=2, spread=1.0, steps=steps, window=0.25)
         sampled(engine.load(model), request, store, [Watched()], 2)
         assert sorted(set(active)) == list(range(expected))
@@ -409,13 +426,17 @@ class TestNegToMe:
             rows.append(loaded.family.read(module, args, kwargs).sample.shape[0])
 
         request = text(model, avoids=(tiny.avoid(store),), window=0.5)
-        handle = loaded.pipe.transformer.register_forward_hook(lambda m, a, k, o: note(m, a, k), with_kwargs=True)
+        handle = loaded.pipe.transformer.register_forward_hook(
+            lambda m, a, k, o: note(m, a, k), with_kwargs=True
+        )
         try:
             sampled(loaded, request, store, methods_for(request))
         finally:
             handle.remove()
         a_step = len(rows) // 4
-        assert rows[: 2 * a_step] == [row + 1 for row in rows[2 * a_step :]], "the rows leave after the window"
+        assert rows[: 2 * a_step] == [row + 1 for row in rows[2 * a_step :]], (
+            "the rows leave after the window"
+        )
 
 
 class TestBatchAndCleanUp:
@@ -462,16 +483,30 @@ def first_line(transformer: Any) -> Any:
 
 class TestRefusals:
     def test_sides(self, engine: Engine, store: PictureStore, model: str) -> None:
-        with pytest.raises(UnsupportedError, match="width is 72.*multiple of 16"):
+        with pytest.raises(UnsupportedError, match=r"width is 72.*multiple of 16"):
             tiny.pictures(engine, text(model, width=72), store)
 
     def test_schedulers_of_other_families(self, engine: Engine, store: PictureStore, model: str) -> None:
         with pytest.raises(UnsupportedError, match=r"dpm\+\+2m"):
             tiny.pictures(engine, text(model, scheduler="dpm++2m"), store)
 
-    def test_negative_prompt_of_a_distilled_model(self, engine: Engine, store: PictureStore) -> None:
-        with pytest.raises(UnsupportedError, match="negative prompt"):
-            tiny.pictures(engine, text("schnell", negative_prompt="rain"), store)
+    def test_every_word_is_done_or_refused_by_name(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """A request for each word of the table either runs or raises an error with the word in it."""
+        asked: dict[str, RenderRequest] = {
+            "keep_shape": collage(store, model, car={"keep_shape": 0.5}),
+            "look": collage(store, model, car={"look": True}),
+            "vary": collage(store, model, car={"vary": 0.5}),
+            "negative_prompt": text(model, negative_prompt="rain"),
+        }
+        for word, request in asked.items():
+            if refusal(engine.load(model).family.name, word) is None:
+                plain = tiny.pictures(engine, text(model), store)[0]
+                assert not np.array_equal(plain, tiny.pictures(engine, request, store)[0]), word
+            else:
+                with pytest.raises(UnsupportedError, match=word.replace("_", " ")):
+                    tiny.pictures(engine, request, store)
 
 
 def test_from_a_collage_file_to_a_png(
@@ -507,3 +542,71 @@ def test_from_a_collage_file_to_a_png(
         assert np.array_equal(np.asarray(shown.convert("RGB")), outcome.pictures[0])
 
 
+class TestWords:
+    """Phrases on the string that the pipeline tokenizes: the ids at their places spell them."""
+
+    PLACES: ClassVar[dict[str, tuple[str, list[int]]]] = {
+        "sd3": ("tokenizer_3", [78, 79, 80, 81]),
+        "flux": ("tokenizer_2", [1, 2, 3, 4]),
+        "schnell": ("tokenizer_2", [1, 2, 3, 4]),
+        "chroma": ("tokenizer", [1, 2, 3, 4]),
+        "zimage": ("tokenizer", [4, 5]),
+        "klein": ("tokenizer", [4, 5]),
+        "qwen": ("tokenizer", [1, 2]),
+    }
+
+    def test_places(self, engine: Engine, store: PictureStore, model: str) -> None:
+        loaded = engine.load(model)
+        found = loaded.family.tokens(loaded.pipe, collage(store, model))[0]
+        assert found == ([2, 3] if model == "sd3" else []) + self.PLACES[model][1]
+
+    def test_the_encoder_reads_the_phrase_there(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """Ids caught at the text encoder itself, with the pipeline's padding, template and dropped tokens."""
+        loaded = engine.load(model)
+        name, places = self.PLACES[model]
+        encoder = getattr(loaded.pipe, name.replace("tokenizer", "text_encoder"))
+        read: list[torch.Tensor] = []
+
+        def note(module: Any, args: Any, kwargs: Any) -> None:
+            read.append(args[0] if args else kwargs["input_ids"])
+
+        handle = encoder.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            sampled(loaded, text(model, steps=2), store, [])
+        finally:
+            handle.remove()
+        before = {"sd3": -77, "qwen": 34}.get(model, 0)
+        spelt = [int(read[0][0, place + before]) for place in places]
+        words = getattr(loaded.pipe, name).decode(spelt)
+        assert words.replace(" ", "") == "redcar"
+
+    def test_cut_off(self, engine: Engine, store: PictureStore, model: str) -> None:
+        loaded = engine.load(model)
+        prompt = "at night " * 400 + "red car"
+        request = collage(store, model).replace(
+            prompt=prompt,
+            layers=(
+                dataclasses.replace(collage(store, model).layers[0], span=(len(prompt) - 7, len(prompt))),
+            ),
+        )
+        with pytest.raises(PhraseError, match="red car"):
+            loaded.family.tokens(loaded.pipe, request)
+
+    def test_padding_on_the_left_moves_the_places(self) -> None:
+        words = copy.copy(tt.qwen_words())
+        assert moved_by_padding(words, "a red car", [[1, 2]], 8) == [[1, 2]]
+        words.padding_side = "left"
+        ids = words("a red car", padding="max_length", max_length=8)["input_ids"]
+        places = moved_by_padding(words, "a red car", [[1, 2]], 8)[0]
+        assert words.decode([ids[place] for place in places]).strip() == "red car"
+
+    def test_what_clip_cuts_off_t5_still_reads(self, engine: Engine, store: PictureStore) -> None:
+        loaded = engine.load("sd3")
+        prompt = "a " * 80 + "red car"
+        layer = dataclasses.replace(collage(store, "sd3").layers[0], span=(160, 167))
+        found = loaded.family.tokens(
+            loaded.pipe, collage(store, "sd3").replace(prompt=prompt, layers=(layer,))
+        )
+        assert found[0] and min(found[0]) >= 77
