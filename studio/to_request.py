@@ -157,6 +157,7 @@ def to_request(
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
         window=_or_default(collage.window, "window"),
         axis=collage.axis,
+        avoid_by=collage.avoid_by,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,

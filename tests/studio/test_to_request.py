@@ -67,6 +67,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread_threshold=0.0,
         window=0.0,
         axis="released",
+        avoid_by="push",
     )
     request = prepared.request
     assert {word: getattr(request.layers[0], word) for word in words} == words
@@ -77,7 +78,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "euler",
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
-    assert (request.window, request.axis, request.negative_prompt) == (0, "released", "rain")
+    assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert request.negative_prompt == "rain"
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
 
