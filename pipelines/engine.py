@@ -205,6 +205,7 @@ class _Job:
         together = any(method.joint for method in methods) or loaded.pipe._execution_device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
         for group in groups:
+            self.check()
             new = sample(
                 loaded.pipe,
                 loaded.family,

@@ -234,8 +234,9 @@ def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: 
             level=run.levels[index],
             rows=rows,
             latent_size=run.latent_size,
-            conditional=torch.tensor(conditional, device=inputs.sample.device, dtype=torch.long),
+            conditional=conditional,
             branches=branches,
+            steering=run.family.steering(run.pipe, run.request, branches),
         )
         for method in methods:
             method.before_forward(current, inputs)

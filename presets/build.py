@@ -130,26 +130,25 @@ def evening() -> Preset:
     shadows.
     """
     things = (
-        item("palm-tree", 58, 148, 132),
-        item("automobile", 168, 196, 104),
-        item("dog", 92, 214, 68),
+        item("palm-tree", 58, 138, 136),
+        item("automobile", 180, 186, 108),
+        item("penguin", 92, 206, 72),
     )
     scene = Scene("beach", "sunset", STYLE, things, 12)
-    each = [{"harmonize": 0.55}, {"harmonize": 0.45}, {"harmonize": 0.4}]
-    return compose("Evening light", scene, each=each, background_harmonize=0.35)
+    return compose("Evening light", scene, each={"harmonize": 0.4}, background_harmonize=0.45)
 
 
 def parade() -> Preset:
-    """Three objects where text alone would not put them: an elephant on a bus, and on its back a penguin."""
+    """Three objects where text alone would not put them: a strawberry on a bus, and on it a penguin."""
     things = (
         item("bus", 124, 196, 116),
-        item("elephant", 122, 122, 88),
-        item("penguin", 118, 52, 64),
+        item("strawberry", 122, 124, 76),
+        item("penguin", 122, 60, 64),
     )
     scene = Scene("meadow", "day", STYLE, things, 8)
     words_inside = {"attend_inside": 0.6, "attend_outside": 0.6}
-    each = [{"harmonize": share, **words_inside} for share in (0.5, 0.6, 0.5)]
-    return compose("An unlikely parade", scene, each=each, background_harmonize=0.6)
+    each = [{"harmonize": share, **words_inside} for share in (0.35, 0.4, 0.4)]
+    return compose("An unlikely parade", scene, each=each, background_harmonize=0.5)
 
 
 def keep() -> Preset:
@@ -160,24 +159,26 @@ def keep() -> Preset:
         item("snowman", 168, 204, 76),
     )
     scene = Scene("snow", "night", STYLE, things, 21)
-    each = [{"harmonize": 0.0}, {"harmonize": 0.6}, {"harmonize": 0.6}]
-    return compose("Keep the castle", scene, each=each, background_harmonize=0.5)
+    each = [{"harmonize": 0.0}, {"harmonize": 0.5}, {"harmonize": 0.45}]
+    return compose("Keep the castle", scene, each=each, background_harmonize=0.45)
 
 
 def spread() -> Preset:
-    """Four pictures that differ: the singer is pushed apart between the images of one batch."""
-    scene = Scene("city", "sunset", STYLE, (item("singer", 128, 150, 150),), 5)
-    each = {"harmonize": 0.85, "attend_inside": 0.4}
-    return compose("Four singers", scene, each=each, background_harmonize=0.85, images=4, spread=1.5)
+    """Four pictures that differ: the umbrella is pushed apart between the images of one batch."""
+    scene = Scene("beach", "sunset", STYLE, (item("umbrella", 128, 150, 150),), 5)
+    each = {"harmonize": 0.9, "attend_inside": 0.4}
+    return compose(
+        "Four umbrellas", scene, each=each, background_harmonize=0.85, images=4, spread=2.0, window=0.5
+    )
 
 
 def avoid() -> Preset:
-    """Pulling away from a picture: a bird is wanted, but not this red one by day."""
-    scene = Scene("snow", "day", STYLE, (item("bird", 128, 150, 130),), 3)
-    each = {"harmonize": 0.85, "attend_inside": 0.4}
-    made = compose("Not that bird", scene, each=each, background_harmonize=0.85)
+    """Pulling away from a picture: a car is wanted, but not this red one."""
+    scene = Scene("snow", "day", STYLE, (item("automobile", 128, 150, 150),), 3)
+    each = {"harmonize": 0.9, "attend_inside": 0.4}
+    made = compose("Not that car", scene, each=each, background_harmonize=0.85, window=0.5)
     reference = made.library.add(Image.fromarray(render(scene, drawer_store()).image))
-    unwanted = Avoid(id="avoid-1", name="that red bird", picture=reference, alpha=1.5, threshold=0.65)
+    unwanted = Avoid(id="avoid-1", name="that red car", picture=reference, alpha=1.5, threshold=0.65)
     return Preset(made.collage.replace(avoids=[unwanted]), made.library, made.truth)
 
 

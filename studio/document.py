@@ -21,7 +21,7 @@ from studio.field_errors import field_error
 
 VERSION = 1
 MAX_JSON = 4 * 2**20
-MAX_SEED = 2**53 - 1 - 16  # a browser's numbers are exact up to 2**53 - 1, and image k of 16 uses seed + k
+MAX_SEED = 2**53 - 1  # of any image, where image k uses seed + k: a browser has no larger one
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Position = Annotated[float, Field(ge=-16384, le=16384)]
@@ -147,7 +147,8 @@ class Collage(_Part):
 
     ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the
     images of a batch over the whole picture, ``window`` the share of the steps in which NegToMe acts,
-    ``axis`` "source" as in the paper or "released" as in its released code.
+    ``axis`` "source" as in the paper or "released" as in its released code. ``avoid_by`` "guidance" lets guidance
+    steer away from avoid references, "push" pushes in every branch as in the paper.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -168,9 +169,15 @@ class Collage(_Part):
     spread_threshold: Share | None = None
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
+    avoid_by: Literal["guidance", "push"] = "guidance"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.seed is not None and self.seed + self.images - 1 > MAX_SEED:
+            raise ValueError(
+                f"seed is {self.seed}, which leaves no seeds for {self.images} images; "
+                f"give at most {MAX_SEED - self.images + 1}."
+            )
         for kind, parts in (("layers", self.layers), ("avoids", self.avoids)):
             seen: set[str] = set()
             for part in parts:

@@ -42,13 +42,13 @@ class Jobs:
             before.cancel.set()
         return job
 
-    def stop(self, tab: str) -> bool:
-        """Tell the tab's job to stop; whether there was one."""
+    def stop(self, tab: str) -> Job | None:
+        """Tell the tab's job to stop; the job, or None where there was none."""
         with self._lock:
             job = self._running.pop(tab, None)
         if job:
             job.cancel.set()
-        return job is not None
+        return job
 
     def end(self, job: Job) -> None:
         """The job is over, however it ended; its stop sign is set, so nothing of it goes on."""

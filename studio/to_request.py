@@ -101,7 +101,7 @@ def to_request(
     ``seed`` overrides the collage's; where both are None one is drawn from 0 to 2**32 - 1. Without a
     visible layer and without a background picture the run is plain text-to-image. Raises `PictureError`
     when a picture is missing, `PhraseError` when the layers' words make the prompt too long, `ModelError`
-    when the model is unknown.
+    when the model is unknown, `FieldError` when ``seed`` is out of bounds.
     """
     model = card(collage.model)
     composition = compose(collage, library)
@@ -130,6 +130,14 @@ def to_request(
         for at, layer, span in zip(kept, layers, spans, strict=True)
     )
     has_pixels = bool(layers) or collage.background.picture is not None
+    held = collage.background.harmonize
+    if not has_pixels and held is not None and held < 1:
+        warnings.append(
+            Warned(
+                f"background harmonize {held:g} holds nothing, because no layer shows and there is no background "
+                "picture; add one, or leave it to the prompt alone."
+            )
+        )
     has_frozen = has_pixels and bool(composition.frozen[..., 3].any())
     places = {layer.id: number for number, layer in enumerate(layers)}
     request = RenderRequest(
@@ -149,6 +157,7 @@ def to_request(
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
         window=_or_default(collage.window, "window"),
         axis=collage.axis,
+        avoid_by=collage.avoid_by,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,
@@ -164,9 +173,8 @@ def _or_default(value: float | None, word: str) -> float:
 
 
 def _seed(collage: Collage, given: int | None) -> int:
-    if given is not None:
-        return given
-    return secrets.randbelow(2**32) if collage.seed is None else collage.seed
+    asked = collage.seed if given is None else collage.replace(seed=given).seed
+    return secrets.randbelow(2**32) if asked is None else asked
 
 
 def _mask(composition: Composition, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

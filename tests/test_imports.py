@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ import studio
 import studio.cli
 import studio.formats
 
+ROOT = Path(__file__).parents[1]
 PURE = [
     "pipelines",
     "pipelines.errors",
@@ -41,6 +43,7 @@ def loaded(modules: list[str], watched: tuple[str, ...] = HEAVY) -> list[str]:
         [sys.executable, "-c", PROBE, ",".join(modules), ",".join(watched)],
         capture_output=True,
         text=True,
+        cwd=ROOT,
         check=True,
     )
     return [name for name in done.stdout.strip().split(",") if name]
@@ -49,6 +52,11 @@ def loaded(modules: list[str], watched: tuple[str, ...] = HEAVY) -> list[str]:
 def test_nothing_heavy_is_loaded() -> None:
     assert "studio.to_request" in PURE
     assert loaded(PURE) == []
+
+
+def test_the_page_is_built_without_a_model() -> None:
+    """Importing the entry of the Space builds the whole page."""
+    assert loaded(["app"], ("torch", "diffusers", "transformers", "gradio")) == ["gradio"]
 
 
 def test_the_probe_would_notice() -> None:

@@ -65,7 +65,7 @@ def test_fresh_environment_renders_a_preset(wheel: Path, tmp_path: Path) -> None
     _run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel, cwd=tmp_path)
     where = _run(python, "-c", "import pipelines; print(pipelines.__file__)", cwd=tmp_path).stdout
     assert str(site) in where
-    command = "import sys; from studio.cli import main; sys.argv = ['decollage', *sys.argv[1:]]; main()"
-    _run(python, "-c", command, "render", "evening", "-o", "out", "--steps", "3", "--seed", "5", cwd=tmp_path)
+    command = site / "bin" / "decollage"  # where pip puts it when it installs into a folder
+    _run(python, command, "render", "evening", "-o", "out", "--steps", "3", "--seed", "5", cwd=tmp_path)
     collage, _ = open_any(tmp_path / "out" / "evening-5.png")
     assert collage.steps == 3

@@ -80,6 +80,13 @@ class Family:
         branches = [list(range(start, start + images)) for start in range(0, count, images)]
         return branches[-1], branches
 
+    def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
+        """How far guidance moves the picture for each unit the negative branch moves by; 0 without such a branch.
+
+        Here u + g (c − u), so g − 1.
+        """
+        return request.guidance - 1 if len(branches) > 1 else 0.0
+
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
         raise TypeError("a family says where words stand")

@@ -18,10 +18,7 @@ class ChromaFamily(Packed):
     models = "Chroma"
     text_to_image = "ChromaPipeline"
     image_to_image = "ChromaImg2ImgPipeline"
-
-    def rows(self, count: int, images: int, turn: int = 0) -> tuple[list[int], list[list[int]]]:
-        """All of the prompt, or none."""
-        return self.separate(count, turn)
+    two_calls = True
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """The empty negative prompt is a prompt too."""

@@ -73,7 +73,7 @@ class Flux2Family(TransformerFamily):
 
     def unpack(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(n, h·w, C) → (n, C, h, w)."""
-        return latents.transpose(1, 2).unflatten(2, size)
+        return latents.transpose(1, 2).reshape(latents.shape[0], latents.shape[2], *size)
 
     def given(self, latents: torch.Tensor) -> torch.Tensor:
         """The pipeline packs what it is given."""
@@ -85,7 +85,8 @@ class Flux2Family(TransformerFamily):
         norm = pipe.vae.bn
         mean = norm.running_mean.view(1, -1, 1, 1).to(patches)
         deviation = (norm.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps).sqrt().to(patches)
-        return (patches - mean) / deviation
+        normalized: torch.Tensor = (patches - mean) / deviation
+        return normalized
 
     @torch.no_grad()
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
@@ -100,14 +101,15 @@ class KleinFamily(Flux2Family):
     name = "klein"
     models = "FLUX.2 Klein"
     text_to_image = "Flux2KleinPipeline"
+    two_calls = True
 
     def options(self, base: Any) -> dict[str, Any]:
         """Whether guidance is distilled."""
         return {"is_distilled": base.config.is_distilled}
 
-    def rows(self, count: int, images: int, turn: int = 0) -> tuple[list[int], list[list[int]]]:
-        """All of the prompt, or none."""
-        return self.separate(count, turn)
+    def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
+        """None where guidance is distilled."""
+        return 0.0 if pipe.config.is_distilled else super().steering(pipe, request, branches)
 
     def words(self, pipe: Any) -> Any:
         """The tokenizer."""

@@ -21,10 +21,7 @@ class QwenImageFamily(Packed):
     models = "Qwen-Image"
     text_to_image = "QwenImagePipeline"
     image_to_image = "QwenImageImg2ImgPipeline"
-
-    def rows(self, count: int, images: int, turn: int = 0) -> tuple[list[int], list[list[int]]]:
-        """All of the prompt, or none."""
-        return self.separate(count, turn)
+    two_calls = True
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """Guidance needs a negative prompt; a space is what its authors use for none."""

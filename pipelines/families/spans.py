@@ -37,13 +37,15 @@ def tokens_of_spans(
 
     ``limit`` is how many tokens the model reads, by default the tokenizer's own number; ``ends`` of them are end marks;
     ``special`` tells whether the tokenizer adds marks of its own, which a chat template has in the text already.
-    None gives no tokens. Raises `PhraseError` naming the layer when truncation cuts a phrase off, wholly or in part.
+    None gives no tokens. Raises `PhraseError` when truncation cuts phrases off, wholly or in part, naming the layer of
+    the first in the text.
     """
     limit = tokenizer.model_max_length if limit is None else limit
     whole = tokenizer(text, return_offsets_mapping=True, verbose=False, add_special_tokens=special)[
         "offset_mapping"
     ]
     found: list[list[int]] = []
+    cut: list[tuple[int, int, str]] = []
     for span, name in zip(spans, names, strict=True):
         if span is None:
             found.append([])
@@ -52,11 +54,14 @@ def tokens_of_spans(
         tokens = [k for k, (a, b) in enumerate(whole) if a < b and a < end and start < b]
         # the last kept place is the end mark, where the tokenizer has one
         if not tokens or tokens[-1] >= limit - ends:
-            raise PhraseError(
-                f"layer {name!r}: its words {text[start:end]!r} are cut off, the model reads only the first "
-                f"{limit - len(tokenizer('')['input_ids'])} tokens; shorten the prompt or the words of other layers."
-            )
+            cut.append((start, end, name))
         found.append(tokens)
+    if cut:
+        start, end, name = min(cut)
+        raise PhraseError(
+            f"layer {name!r}: its words {text[start:end]!r} are cut off, the model reads only the first "
+            f"{limit - len(tokenizer('')['input_ids'])} tokens; shorten the prompt or the words of other layers."
+        )
     return found
 
 

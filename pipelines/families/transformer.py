@@ -26,6 +26,8 @@ class TransformerFamily(Family):
     half_step = -0.5
     joint = Joint(text_first=True)
     sample_name = "hidden_states"
+    two_calls = False
+    """Whether guidance asks the denoiser twice a step."""
     shared: tuple[str, ...] = ("txt_ids", "img_ids")
     """Tensor arguments that are not one row a picture."""
 
@@ -67,10 +69,18 @@ class TransformerFamily(Family):
         scaled: torch.Tensor = (latents - config.shift_factor) * config.scaling_factor
         return scaled
 
-    def separate(self, count: int, turn: int) -> tuple[list[int], list[list[int]]]:
-        """`rows` of a family whose guidance is a second call: the prompt's rows first, then the negative ones."""
+    def rows(self, count: int, images: int, turn: int = 0) -> tuple[list[int], list[list[int]]]:
+        """Where guidance is a second call, the prompt's rows come first, then the negative ones."""
+        if not self.two_calls:
+            return super().rows(count, images, turn)
         branch = list(range(count))
         return (branch if turn == 0 else []), [branch]
+
+    def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
+        """Neither of two calls sees the other's rows: there are two where guidance is above 1."""
+        if not self.two_calls:
+            return super().steering(pipe, request, branches)
+        return max(0.0, request.guidance - 1)
 
     def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
         """All arguments by name."""

@@ -37,6 +37,10 @@ class ZImageFamily(TransformerFamily):
         branches = [list(range(start, start + images)) for start in range(0, count, images)]
         return branches[0], branches
 
+    def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
+        """c + g (c − u)."""
+        return request.guidance if len(branches) > 1 else 0.0
+
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """Places in the chat template; padding is taken out before the denoiser, so its side does not count."""
 

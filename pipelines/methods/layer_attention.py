@@ -50,6 +50,7 @@ class LayerAttention(Method):
         ]
         self._run = run
         self._step: Step | None = None
+        self._rows: slice | list[int] = []
         self._grids: dict[int, torch.Tensor | None] = {}
         device = run.device
         layers = run.request.layers
@@ -68,6 +69,10 @@ class LayerAttention(Method):
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Set the step's weight from its noise level."""
         self._step = step
+        count = len(step.conditional)
+        first = step.conditional[0] if count else 0
+        together = step.conditional == list(range(first, first + count))
+        self._rows = slice(first, first + count) if together else step.conditional  # a slice copies nothing
         self._weight.fill_(weight(ratio(step.level)))
 
     def logit_bias(
@@ -89,21 +94,21 @@ class LayerAttention(Method):
         spread = self._spread_over(places.stop - places.start, step.latent_size)
         if spread is None:
             return None
-        rows = step.conditional
-        keys = key[rows][:, :, tokens]
-        logits = torch.matmul(query[rows][:, :, places] * scale, keys.transpose(-1, -2))
+        rows = self._rows
+        # keys before queries, so that the largest is sought along memory
+        logits = torch.matmul(key[rows][:, :, tokens] * scale, query[rows][:, :, places].transpose(-1, -2))
         limit = 1e4 if query.dtype == torch.float16 else 1e9
-        largest = logits.amax((1, 2)).float().clamp(0, limit)
-        columns = self._columns * (largest * self._weight)[:, None]
+        largest = logits.amax(-1).amax(1).float().clamp(0, limit)
         # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
         padded = -(-key.shape[2] // 8) * 8
+        columns = self._columns.new_zeros((len(largest), len(self._columns), padded))
+        columns[:, :, tokens] = self._columns * (largest * self._weight)[:, None]
         bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))
-        values = torch.matmul(spread, columns).clamp(-limit, limit).to(query.dtype)
-        block = bias.new_zeros((len(rows), query.shape[2], padded))
-        block[:, places, tokens] = values
+        values = torch.matmul(spread, columns).clamp_(-limit, limit).to(query.dtype)
+        bias[rows, 0, places] = values
         if joint and self._run.request.attend_both_ways:
-            block[:, tokens, places] = values.transpose(1, 2)
-        bias[rows, 0] = block
+            for row, one in zip(step.conditional, values, strict=True):
+                bias[row, 0, tokens, places] = one[:, tokens].T
         return bias[..., : key.shape[2]]
 
     def _spread_over(self, tokens: int, latent_size: tuple[int, int]) -> torch.Tensor | None:

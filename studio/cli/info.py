@@ -9,7 +9,7 @@ import typer
 
 from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
-from studio.formats import png
+from studio.formats import is_png, png
 from studio.phrases import place_phrases
 from studio.to_request import DEFAULTS
 
@@ -30,7 +30,7 @@ def info(
         return
     path = find(file)
     print(path.name + (f": {collage.name}" if collage.name else ""))
-    report = png.read_report(path.read_bytes()) if path.is_file() and path.suffix == ".png" else {}
+    report = png.read_report(path.read_bytes()) if path.is_file() and is_png(path) else {}
     for word, value in (*_facts(collage), *_made(report)):
         print(f"  {word:<12} {value}")
     for number, layer in enumerate(collage.layers, start=1):

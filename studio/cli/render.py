@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,8 @@ def render(
             f"the folder {str(out)!r} cannot be made ({error.strerror}); choose another."
         ) from None
 
+    # its remark on long prompts would stand before the one line of an error
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
     engine = default_engine()

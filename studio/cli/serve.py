@@ -17,7 +17,7 @@ def serve(
 ) -> None:
     """Open the studio in the browser, until interrupted.
 
-    Exit codes: 0 closed; 1 the page cannot start, as when the port is taken; 130 interrupted.
+    Exit codes: 1 the page cannot start, as when the port is taken; 130 interrupted, which is how it ends.
     """
     from studio.ui import launch  # only here: Gradio takes seconds to load
 

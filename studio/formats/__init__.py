@@ -9,7 +9,7 @@ from studio.document import Collage
 from studio.formats import archive, png
 from studio.pictures import Library
 
-__all__ = ["archive", "open_any", "png"]
+__all__ = ["archive", "is_png", "open_any", "png"]
 
 
 def open_any(path: str | Path) -> tuple[Collage, Library]:
@@ -33,3 +33,9 @@ def open_any(path: str | Path) -> tuple[Collage, Library]:
     if start[:2] == b"PK":
         return archive.read(path)
     raise ArchiveError(f"{path.name!r} is neither a .collage file nor a PNG; give one that Decollage saved.")
+
+
+def is_png(path: Path) -> bool:
+    """Whether a file begins as a PNG does; raises `OSError` when it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(len(png.SIGNATURE)) == png.SIGNATURE

@@ -43,7 +43,7 @@ def read(path: str | Path) -> tuple[Collage, Library]:
     `VersionError`, `FieldError` and `PictureError` for what is inside. The library holds the pictures the
     collage names.
     """
-    path = Path(path)
+    path = Path(path).absolute()  # "." has no name of its own
     try:
         if path.is_dir():
             return _read_folder(path)

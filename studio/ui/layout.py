@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,29 @@ def launch_options() -> dict[str, Any]:
 
 
 def launch(*, host: str = "127.0.0.1", port: int = 7860, share: bool = False, browser: bool = True) -> None:
-    """Open the studio and serve it until interrupted. Raises `EngineError` when the port is taken."""
+    """Open the studio and serve it until interrupted, which raises `KeyboardInterrupt`.
+
+    Raises `EngineError` when the port is taken.
+    """
+    demo = build()
     try:
-        build().launch(server_name=host, server_port=port, share=share, inbrowser=browser, **launch_options())
+        demo.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            inbrowser=browser,
+            prevent_thread_lock=True,  # Gradio's own wait would swallow the interrupt
+            **launch_options(),
+        )
     except OSError as error:
         raise EngineError(
             f"the page cannot be served on {host}:{port} ({' '.join(str(error).split())}); choose another port."
         ) from None
+    try:
+        while demo.is_running:
+            time.sleep(0.1)
+    finally:
+        demo.close(verbose=False)
 
 
 def _default_engine() -> Any:

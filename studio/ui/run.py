@@ -87,8 +87,8 @@ class Runner:
 
     def stop(self, request: gr.Request) -> Update:
         """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""
-        self.jobs.stop(request.session_hash or "")
-        return self._update({"id": None, "state": "stopped", "text": "Stopped."})
+        job = self.jobs.stop(request.session_hash or "")
+        return self._update({"id": job.number if job else None, "state": "stopped", "text": "Stopped."})
 
     def drop(self, request: gr.Request) -> None:
         """The tab was closed: nobody waits for its run."""

@@ -172,12 +172,12 @@ class Bench:
             row["judge"].append([v.label == item.label for v, item in zip(seen, scene.items, strict=True)])
         return row
 
-    def _agreement(self, pictures: Sequence[Pixels], scene: Scene) -> list[bool]:
-        """Object, place and time all right, for each picture."""
+    def _agreement(self, pictures: Sequence[Pixels], scene: Scene, setting: bool = True) -> list[bool]:
+        """Object, and with ``setting`` place and time too, all right, for each picture."""
         label = scene.items[0].label
         found = self.judge.find(pictures, [[label]] * len(pictures))
         return [
-            answers[0].right and whole.place == scene.place and whole.time == scene.time
+            answers[0].right and (not setting or (whole.place == scene.place and whole.time == scene.time))
             for answers, whole in zip(found, self.judge.whole(pictures), strict=True)
         ]
 
@@ -196,22 +196,32 @@ class Bench:
         return row
 
     def avoid(self, k: int) -> Row:
-        """One prompt and a true scene of it as the picture to avoid: how similar to it, and still what was
-        asked?
+        """A prompt that names an object and leaves the rest open, and a true scene of it as the picture to avoid:
+        how similar to it, and still what was asked? (What the prompt itself demands cannot be avoided.)
         """
         own = self.settings["avoid"]
-        scene, colours = scene_of("avoid", k, self.seed)
-        prompt, _ = words(scene, colours)
-        store, reference = PictureStore(), render(scene, drawer_store()).image
+        scene, _ = scene_of("avoid", k, self.seed)
+        prompt = prompt_for(world(WORLD), [scene.items[0].label])
+        shown, store = render(scene, drawer_store()), PictureStore()
+        reference, object_ = shown.image, np.rint(shown.masks[0] * 255).astype(np.uint8)
         avoided = AvoidRequest(
-            name="reference", picture=store.put(reference), alpha=own["alpha"], threshold=own["threshold"]
+            name="reference",
+            picture=store.put(reference),
+            mask=store.put(object_) if own["masked"] else None,
+            alpha=own["alpha"],
+            threshold=own["threshold"],
         )
         request = base(self.settings, "avoid", self.seed + k, prompt, window=own["window"])
         row: Row = {"prompt": prompt}
         target = self.features.pictures([reference])[0]
-        for name, avoids in (("without", ()), ("with", (avoided,))):
-            picture = draw(self.engine, request.replace(avoids=avoids), store)[0]
-            row[name] = self._agreement([picture], scene)
+        ways: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("without", {}),
+            ("with", {"avoids": (avoided,)}),
+            ("push", {"avoids": (avoided,), "avoid_by": "push"}),
+        )
+        for name, asked in ways:
+            picture = draw(self.engine, request.replace(**asked), store)[0]
+            row[name] = self._agreement([picture], scene, setting=False)
             row[f"{name} similarity"] = float(self.features.pictures([picture])[0] @ target)
         return row
 

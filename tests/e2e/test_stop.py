@@ -23,36 +23,43 @@ def _long_run(user: Driver) -> None:
     user.button("Render").click()
 
 
-def _settled(studio: Studio) -> int:
-    """Denoiser calls once none has come for a second."""
+def _settled(studio: Studio, page: Page) -> int:
+    """Denoiser calls once none has come for a second. ``page``: any open one."""
     seen = -1
     while seen != len(studio.calls):
         seen = len(studio.calls)
-        time.sleep(1)
+        page.wait_for_timeout(1000)  # not time.sleep: requests of a routed page wait for this thread
     return seen
 
 
-def _until_called(studio: Studio, calls: int) -> None:
+def _until_called(studio: Studio, page: Page, calls: int) -> None:
     end = time.monotonic() + 60
     while len(studio.calls) < calls:
         assert time.monotonic() < end, "the denoiser was never called"
-        time.sleep(0.02)
+        page.wait_for_timeout(20)
 
 
 def test_stop_ends_the_run(page: Page, studio: Studio) -> None:
     user = Driver(page, studio.url)
     before = len(studio.calls)
     _long_run(user)
-    _until_called(studio, before + 5)
+    _until_called(studio, page, before + 5)
     page.wait_for_selector(".dc-result.dc-is-preview:not([hidden])")  # a preview is shown meanwhile
     at_stop = len(studio.calls)
     user.button("Stop").click()
     expect(page.locator(".dc-status")).to_have_text("Stopped.")
     expect(user.button("Render")).to_be_visible()
-    after = _settled(studio)
+    after = _settled(studio, page)
     assert after - at_stop < 60
     assert after - before < ALL / 4
     assert page.locator(".dc-strip li").count() <= 1
+    # a report that was on its way when Stop was pressed does not start the run again
+    late = """() => {
+        const { results } = document.querySelector('[data-ready]').decollage;
+        results.take({ id: results.ended, seq: results.seq + 1, state: "running", results: [], warnings: [] });
+        return results.running;
+    }"""
+    assert page.evaluate(late) is False
     # and the next run works
     page.evaluate(
         "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 3, images: 1 })"
@@ -62,14 +69,14 @@ def test_stop_ends_the_run(page: Page, studio: Studio) -> None:
     expect(page.get_by_text("Made 1 picture")).to_be_visible()
 
 
-def test_closing_the_tab_ends_its_run(browser: Browser, studio: Studio) -> None:
+def test_closing_the_tab_ends_its_run(page: Page, browser: Browser, studio: Studio) -> None:
     context = browser.new_context()
     user = Driver(context.new_page(), studio.url)
     before = len(studio.calls)
     _long_run(user)
-    _until_called(studio, before + 5)
+    _until_called(studio, user.page, before + 5)
     context.close()
-    assert _settled(studio) - before < ALL / 4
+    assert _settled(studio, page) - before < ALL / 4
 
 
 def test_two_tabs_have_their_own_documents_and_runs(page: Page, browser: Browser, studio: Studio) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def stock(pipe: Any, request: RenderRequest, picture: Pixels | None = None, stre
     )
     out = made(
         prompt=request.prompt,
+        negative_prompt=request.negative_prompt or None,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         generator=torch.Generator().manual_seed(request.seed),
@@ -187,6 +189,15 @@ class TestOffMeansOff:
         ours = tiny.pictures(engine, request, store)[0]
         assert np.array_equal(ours, stock(engine.load(model).pipe, request))
         assert tiny.moved(ours, tiny.pictures(engine, tiny.text_request(model), store)[0]) > 0.5
+
+    def test_a_negative_prompt(self, engine: Engine, store: PictureStore, model: str) -> None:
+        for words in ({}, {"collage": store.put(tiny.picture(1)), "background_harmonize": 0.6}):
+            request = tiny.text_request(model, negative_prompt="a cat", **words)
+            ours = tiny.pictures(engine, request, store)[0]
+            given = (tiny.picture(1), 0.6) if words else ()
+            assert np.array_equal(ours, stock(engine.load(model).pipe, request, *given))
+            without = tiny.pictures(engine, request.replace(negative_prompt=""), store)[0]
+            assert tiny.moved(ours, without) > 0.1
 
     def test_installed_and_inactive(self, engine: Engine, store: PictureStore, model: str) -> None:
         """Processors tapped and asked at each call, answering "nothing to do": an unreachable threshold."""
@@ -374,6 +385,21 @@ class TestStop:
         with counted(pipe) as seen, pytest.raises(Cancelled):
             _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
         assert seen == {"denoiser": 5, "decoder": 0}
+
+    def test_stopping_between_two_images_begins_no_other(self, store: PictureStore, pipe: Any) -> None:
+        from pipelines.engine import _Job
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        stop = threading.Event()
+
+        def say(event: Any) -> None:
+            if isinstance(event, ImageDone):
+                stop.set()
+
+        with counted(pipe) as seen, pytest.raises(Cancelled):
+            _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
+        assert seen == {"denoiser": 5, "decoder": 1}
 
     def test_without_a_stop_everything_is_decoded(
         self, engine: Engine, store: PictureStore, pipe: Any
@@ -571,6 +597,20 @@ class TestRefusals:
         with pytest.raises(EngineError, match="no picture"):
             tiny.result(own, tiny.text_request("own"), store)
 
+    @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+    def test_too_little_memory(self, store: PictureStore, pipe: Any, error: type[Exception]) -> None:
+        def full(*_: Any) -> None:
+            raise error("out of memory")
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        handle = pipe.unet.mid_block.register_forward_hook(full)
+        try:
+            with pytest.raises(ModelError, match="too little memory for 1 pictures of 64×64 with own; lower"):
+                tiny.result(own, tiny.text_request("own"), store)
+        finally:
+            handle.remove()
+
     def test_layers_need_a_collage(self, store: PictureStore) -> None:
         with pytest.raises(FieldError, match="collage"):
             tiny.text_request(layers=(tiny.layer(store, "cat", tiny.CAT),))
@@ -595,6 +635,25 @@ class TestEdges:
         request = tiny.collage_request(store)
         bare = tuple(tiny.layer(store, one.name, tiny.CAT, span=None) for one in request.layers)
         assert len(tiny.pictures(engine, request.replace(prompt="", layers=bare), store)) == 1
+
+    def test_forty_layers(self, engine: Engine, store: PictureStore, model: str) -> None:
+        """Without words they render; with words the first whose words do not fit is named."""
+        places = [(top, left) for top in range(0, 40, 8) for left in range(0, 64, 8)]
+        layers = tuple(
+            tiny.layer(store, f"l{k}", tiny.box(top, left, top + 8, left + 8), harmonize=k / 40)
+            for k, (top, left) in enumerate(places)
+        )
+        request = tiny.collage_request(store, model).replace(layers=layers)
+        ours = tiny.pictures(engine, request, store)[0]
+        assert tiny.moved(ours, tiny.picture(1)) > 3
+        worded = tuple(
+            dataclasses.replace(one, span=(8 * k, 8 * k + 7), attend_inside=0.5, attend_outside=0.5)
+            for k, one in enumerate(layers)
+        )
+        with pytest.raises(PhraseError, match=r"layer 'l37': its words 'red car' are cut off"):
+            tiny.result(engine, request.replace(prompt="red car " * 40, layers=worded), store)
+        fitting = request.replace(prompt="red car " * 37, layers=(*worded[:37], *layers[37:]))
+        assert tiny.moved(tiny.pictures(engine, fitting, store)[0], ours) > 0.5
 
     @pytest.mark.parametrize(("width", "height"), [(64, 128), (136, 72)])
     def test_other_shapes(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from pipelines import previews
 from pipelines.engine import Engine
+from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
+from pipelines.sampling import sample
 from tests.pipelines import tiny
 
 
@@ -98,3 +102,26 @@ def test_previews_of_a_run_head_for_the_picture(engine: Engine, store: PictureSt
     shown = tiny.previews(found)
     assert len(shown) == 7, "every step but the last"
     assert tiny.moved(shown[-1], shown[-2]) < tiny.moved(shown[0], shown[-2])
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_last_prediction_is_what_is_decoded(
+    engine: Engine, store: PictureStore, model: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever scale a scheduler keeps its latents at, previews show the clean latents its steps head for."""
+    loaded, request = engine.load(model), tiny.text_request(model, scheduler=scheduler)
+    decoded: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+    stock = loaded.pipe.vae.decode
+
+    def decode(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        decoded.append(latents * loaded.pipe.vae.config.scaling_factor)
+        return stock(latents, *args, **kwargs)
+
+    monkeypatch.setattr(loaded.pipe.vae, "decode", decode)
+    keep = lambda step, steps, clean: shown.append(clean())  # noqa: E731
+    sample(loaded.pipe, loaded.family, loaded.card, request, store, [], [7], keep)
+    assert len(shown) == request.steps
+    error = (shown[-1] - decoded[0]).abs().mean() / decoded[0].abs().mean()
+    assert error < 0.02
+    assert (shown[0] - decoded[0]).abs().mean() / decoded[0].abs().mean() > error

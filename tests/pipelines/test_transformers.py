@@ -209,7 +209,7 @@ class Hard(LayerAttention):
         if bias is None:
             self.untouched.append(not len(step.conditional))
             return None
-        others = [row for row in range(step.rows) if row not in step.conditional.tolist()]
+        others = [row for row in range(step.rows) if row not in list(step.conditional)]
         self.untouched.append(not bias[others].any())
         rows = step.conditional
         places = joint.image(query.shape[2], step.latent_size)
@@ -243,7 +243,7 @@ class TestLayerAttention:
         class Roles(LayerAttention):
             def before_forward(self, step: Step, inputs: Inputs) -> None:
                 super().before_forward(step, inputs)
-                roles.append(step.conditional.tolist())
+                roles.append(list(step.conditional))
 
         def note(module: Any, args: Any, kwargs: Any, out: Any) -> None:
             outputs[-1].extend(out[0])

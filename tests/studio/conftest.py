@@ -94,7 +94,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             ),
             prompt=draw(text),
             negative_prompt=draw(text),
-            seed=draw(st.none() | st.integers(0, MAX_SEED)),
+            seed=draw(st.none() | st.integers(0, MAX_SEED - 15)),
             steps=draw(st.none() | st.integers(1, 200)),
             guidance=draw(st.none() | number(0, 50)),
             images=draw(st.integers(1, 16)),
@@ -106,6 +106,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             spread_threshold=draw(st.none() | share),
             window=draw(st.none() | share),
             axis=draw(st.sampled_from(["source", "released"])),
+            avoid_by=draw(st.sampled_from(["guidance", "push"])),
         )
 
     return documents()

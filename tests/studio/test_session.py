@@ -15,10 +15,10 @@ def test_a_second_job_of_a_tab_stops_the_first_and_leaves_other_tabs_alone() -> 
 def test_stop_stops_the_tab_once() -> None:
     jobs = Jobs()
     job = jobs.begin("a")
-    assert jobs.stop("a") is True
+    assert jobs.stop("a") is job
     assert job.cancel.is_set()
-    assert jobs.stop("a") is False
-    assert jobs.stop("nobody") is False
+    assert jobs.stop("a") is None
+    assert jobs.stop("nobody") is None
     assert len(jobs) == 0
 
 
@@ -28,7 +28,7 @@ def test_an_old_job_that_ends_late_does_not_end_the_new_one() -> None:
     new = jobs.begin("a")
     jobs.end(old)
     assert not new.cancel.is_set()
-    assert jobs.stop("a") is True
+    assert jobs.stop("a") is new
     jobs.end(new)
     assert len(jobs) == 0
 

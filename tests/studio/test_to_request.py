@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import ModelError, PhraseError, PictureError
+from pipelines.errors import FieldError, ModelError, PhraseError, PictureError
 from pipelines.models import card
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
@@ -67,6 +67,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread_threshold=0.0,
         window=0.0,
         axis="released",
+        avoid_by="push",
     )
     request = prepared.request
     assert {word: getattr(request.layers[0], word) for word in words} == words
@@ -77,7 +78,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "euler",
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
-    assert (request.window, request.axis, request.negative_prompt) == (0, "released", "rain")
+    assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert request.negative_prompt == "rain"
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
 
@@ -127,6 +129,8 @@ def test_seeds(library: Library) -> None:
     assert len(drawn) > 1
     assert all(0 <= seed < 2**32 for seed in drawn)
     assert to_request(collage.replace(seed=3), library, PictureStore(), seed=0).request.seed == 0
+    with pytest.raises(FieldError, match="seed is -1"):
+        to_request(collage, library, PictureStore(), seed=-1)
 
 
 def test_words_get_their_places_in_the_full_prompt(library: Library) -> None:
@@ -197,9 +201,13 @@ def test_layers_that_cannot_show_are_left_out_with_a_warning(library: Library) -
 
 def test_without_layers_it_is_plain_text_to_image(library: Library) -> None:
     for layers in ((), (box(library, visible=False),), (box(library, x=-900.0, harmonize=0.0),)):
-        request = prepare(library, *layers, prompt="a cat", background=Background(harmonize=0.0))[0].request
+        prepared, _ = prepare(library, *layers, prompt="a cat", background=Background(harmonize=0.0))
+        request = prepared.request
         assert (request.collage, request.frozen, request.layers) == (None, None, ())
         assert request.prompt == "a cat"
+        assert prepared.warnings[-1].message.startswith("background harmonize 0 holds nothing")
+    for background in (Background(), Background(harmonize=1.0)):
+        assert prepare(library, prompt="a cat", background=background)[0].warnings == ()
 
 
 def test_a_background_picture_alone_is_a_collage(library: Library) -> None:

@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
+from numpy.typing import NDArray
+from rich.progress import Progress
 from transformers import CLIPModel, CLIPTokenizer
 
 from pipelines.embedded.training.captions import caption, crop_caption
@@ -59,12 +61,17 @@ class Draws:
     scale: float
     batch: int
     device: torch.device
+    shares: tuple[float, ...] = ()
+    """Of scenes with one object, two, …; empty takes them as they come. Binding words to objects is learned from
+    scenes with several, of which the pool has fewer."""
 
     def __call__(self, rng: np.random.Generator, held_out: bool = False) -> Drawn:
         """latents (n, 12, h, w), tokens (n, 77), classes (n, h/4, w/4)."""
         pool = self.pool
         low, high = (0, HELD_OUT) if held_out else (HELD_OUT, len(pool))
         chosen = rng.integers(low, high, size=self.batch)
+        if self.shares and not held_out:
+            chosen = self._by_count(rng)
         texts = [self._text(int(k), rng) for k in chosen]
         tokens = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
@@ -72,6 +79,12 @@ class Draws:
         latents = torch.from_numpy(pool.latents[chosen]).float() * self.scale
         classes = torch.from_numpy(pool.classes[chosen][:, 2::4, 2::4].astype(np.int64))
         return latents.to(self.device), tokens.input_ids.to(self.device), classes.to(self.device)
+
+    def _by_count(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Indices of training scenes, their numbers of objects drawn by ``shares``."""
+        counts = np.array([len(scene.items) for scene in self.pool.scenes[HELD_OUT:]])
+        asked = 1 + rng.choice(len(self.shares), size=self.batch, p=self.shares)
+        return np.array([HELD_OUT + rng.choice(np.flatnonzero(counts == count)) for count in asked])
 
     def _text(self, k: int, rng: np.random.Generator) -> str:
         scene, named = self.pool.scenes[k], self.pool.named[k]
@@ -170,11 +183,13 @@ def run(training: Training, draws: Draws, options: argparse.Namespace) -> None:
         training.restart_average()
     start = saved_at = logged_at = time.time()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stop, too, ends in `finally`
-    with open(options.out / "log.txt", "a", buffering=1) as log:
+    with Progress() as progress, open(options.out / "log.txt", "a", buffering=1) as log:
+        task = progress.add_task(options.stage, total=seconds)
         print(f"# {time.strftime('%F %T')} {vars(options)} pool {len(draws.pool)} {draws.device}", file=log)
         try:
             while (elapsed := time.time() - start) < seconds:
                 warm = min(1.0, (training.counts["step"] + 1) / WARM_UP)
+                progress.update(task, completed=elapsed)
                 training.rate(max(0.0, 1 - elapsed / seconds) if options.cool else warm)
                 training.step(draws(rng), generator, options.stage, COOL_DECAY if options.cool else DECAY)
                 if time.time() - logged_at > LOG_SECONDS:
@@ -207,6 +222,9 @@ def main() -> None:
     parser.add_argument("--stage", default="crops", choices=sorted(BATCH))
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=0, help="0 = what suits two CPU cores")
+    parser.add_argument(
+        "--shares", type=float, nargs=4, default=(), help="of scenes with 1, 2, 3 and 4 objects; sum 1"
+    )
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--optimizer", default="muon", choices=("adamw", "muon"))
     parser.add_argument(
@@ -230,7 +248,8 @@ def main() -> None:
     training.scale = training.scale or float(1 / pool.latents.astype(np.float32).std())
     tokenizer = CLIPTokenizer.from_pretrained(options.clip)
     batch = options.batch or BATCH[options.stage]
-    run(training, Draws(chosen, pool, tokenizer, training.scale, batch, accelerator.device), options)
+    draws = Draws(chosen, pool, tokenizer, training.scale, batch, accelerator.device, tuple(options.shares))
+    run(training, draws, options)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@
       this.seq = 0;
       this.stayed = false; // whether the user went back to the collage while a run was on
       this.lastSeed = null;
-      this.endedAt = -Infinity; // ms, when the last run ended
+      this.ended = 0; // number of the last run that ended
+      this.endedAt = -Infinity; // and when, in ms
       this.#build();
     }
 
@@ -71,7 +72,10 @@
     take(report) {
       if (report.seq && report.seq <= this.seq) return; // overtaken on the way
       this.seq = report.seq ?? this.seq;
-      if (this.running && report.state !== "running") this.endedAt = performance.now();
+      if (report.state !== "running") {
+        if (this.running) this.endedAt = performance.now();
+        this.ended = Math.max(this.ended, report.id ?? this.report?.id ?? 0);
+      } else if (report.id <= this.ended) return; // said before Stop was heard, arrived after it
       this.report = report;
       this.status.textContent = report.text ?? "";
       this.progress.hidden = report.state !== "running";

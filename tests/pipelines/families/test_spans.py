@@ -100,6 +100,8 @@ class TestSpans:
         spans = [span(text, "red car", k) for k in range(40)]
         with pytest.raises(PhraseError, match="layer 'l25'"):
             tokens_of_spans(tokenizer, text, spans, [f"l{k}" for k in range(40)])
+        with pytest.raises(PhraseError, match="layer 'l25'"):  # first in the text, whatever the layers' order
+            tokens_of_spans(tokenizer, text, spans[::-1], [f"l{k}" for k in range(40)][::-1])
         assert len(tokens_of_spans(tokenizer, text, spans[:25], [f"l{k}" for k in range(25)])[24]) == 2
 
     def test_a_phrase_of_nothing_readable(self, tokenizer: Any) -> None:

@@ -247,3 +247,14 @@ class TestUniPC:
             assert max(leaks) == 0
         else:
             assert max(leaks) > 0.5
+
+    def test_a_run_with_pins_has_no_corrector(
+        self, engine: Engine, store: PictureStore, model: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its twin, a run without pins that is the stock scheduler's bit for bit, is among the engine's tests."""
+        request = tiny.collage_request(store, model, cat={"harmonize": 0.2}, scheduler="unipc", steps=5)
+        with recorded(monkeypatch) as kept:
+            tiny.result(engine, request, store)
+        scheduler = kept["run"].pipe.scheduler
+        assert type(scheduler).__name__ == "UniPCMultistepScheduler"
+        assert scheduler.disable_corrector == [0, 1, 2, 3, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,15 @@ class TestSpread:
             method.map_output(OWN, features[order]), method.map_output(OWN, features)[order], atol=1e-5
         )
 
+    def test_the_released_axis_is_used_where_asked_for(self, engine: Engine, store: PictureStore) -> None:
+        method, _ = begun(Spread, engine, self.request(axis="released"), store, images=3)
+        features = tokens(6 * 64).reshape(6, 64, 16)
+        out = method.map_output(OWN, features[:, None])[:, 0]
+        pushes = [push(features[0], features[other], 1.0, 0.0, axis="released") for other in (1, 2)]
+        assert torch.allclose(out[0] - features[0], (pushes[0] + pushes[1]) / 2, atol=1e-5)
+        papers, _ = begun(Spread, engine, self.request(), store, images=3)
+        assert not torch.allclose(papers.map_output(OWN, features[:, None])[:, 0], out, atol=0.1)
+
     def test_matching_stays_inside_a_guidance_branch(self, engine: Engine, store: PictureStore) -> None:
         method, _ = begun(Spread, engine, self.request(images=2), store, images=2)
         features = tokens(4 * 64).reshape(4, 1, 64, 16)
@@ -206,6 +216,9 @@ class TestWhereAndWhen:
         assert not torch.equal(method.map_output(OWN, finest), finest)
         assert not torch.equal(method.map_output(OWN, small), small)
         assert method.map_output(OWN, tiniest) is tiniest, "below the card's smallest grid"
+        method._run.card = dataclasses.replace(method._run.card, smallest_grid=8)
+        assert method.map_output(OWN, small) is small, "as the card says, not a number of our own"
+        assert not torch.equal(method.map_output(OWN, finest), finest)
         assert method.map_output(Site(cross=True, part="up"), finest) is finest
         assert method.map_output(Site(cross=False, part="head"), finest) is finest
 
@@ -221,9 +234,14 @@ class TestWhereAndWhen:
 
 class TestAvoid:
     def moved(
-        self, engine: Engine, request: RenderRequest, store: PictureStore, features: torch.Tensor
+        self,
+        engine: Engine,
+        request: RenderRequest,
+        store: PictureStore,
+        features: torch.Tensor,
+        by: str = "push",
     ) -> torch.Tensor:
-        method, run = begun(Avoid, engine, request, store)
+        method, run = begun(Avoid, engine, request.replace(avoid_by=by), store)
         step = tiny.step_of(run, run.first, guided=request.guidance > 1)
         step.references = list(range(step.rows, step.rows + len(request.avoids)))
         method.before_forward(step, NO_INPUTS)
@@ -237,6 +255,35 @@ class TestAvoid:
             before, index = match(features[row], features[2])
             after = torch.nn.functional.cosine_similarity(out[row], features[2][index], dim=-1)
             assert (after < before).all()
+
+    @pytest.mark.parametrize(("guidance", "share"), [(1.5, 1.0), (2.0, 1.0), (4.0, 1 / 3), (11.0, 0.1)])
+    def test_by_guidance_the_negative_branch_is_pulled(
+        self, engine: Engine, store: PictureStore, guidance: float, share: float
+    ) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        request = tiny.text_request(avoids=(tiny.avoid(store, alpha=0.6),), guidance=guidance)
+        out = self.moved(engine, request, store, features, by="guidance")
+        assert torch.equal(out[1:], features[1:]), "the prompt's row and the reference"
+        pull = -push(features[0], features[2], 0.6, 0.0)
+        assert torch.allclose(out[0] - features[0], share * pull, atol=1e-5)
+        before, index = match(features[0], features[2])
+        after = torch.nn.functional.cosine_similarity(out[0], features[2][index], dim=-1)
+        assert (after > before).all(), "towards the reference, so that guidance leads away"
+
+    def test_by_guidance_without_guidance_is_the_push(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(2 * 64).reshape(2, 64, 16)
+        request = tiny.text_request(avoids=(tiny.avoid(store),), guidance=1.0)
+        by = [self.moved(engine, request, store, features, by=way) for way in ("guidance", "push")]
+        assert torch.equal(*by)
+        assert not torch.equal(by[0][0], features[0])
+
+    def test_by_guidance_a_run_changes(self, engine: Engine, store: PictureStore) -> None:
+        """A whole run changes, and otherwise than by a push; which way is told by the features above."""
+        request = tiny.text_request(avoids=(tiny.avoid(store, threshold=0.0),), window=1.0, guidance=4.0)
+        off = tiny.pictures(engine, request.replace(avoids=()), store)[0]
+        by = [tiny.pictures(engine, request.replace(avoid_by=way), store)[0] for way in ("guidance", "push")]
+        assert min(tiny.moved(picture, off) for picture in by) > 0.1
+        assert tiny.moved(*by) > 0.1
 
     def test_off_moves_nothing(self, engine: Engine, store: PictureStore) -> None:
         features = tokens(3 * 64).reshape(3, 64, 16)
@@ -274,6 +321,14 @@ class TestAvoid:
         full = push(features[0], features[2], 1.0, 0.0)
         assert torch.allclose((out - features)[0], full * inside[:, None], atol=1e-6)
         assert full.abs().max() > 0
+
+    def test_the_released_axis_is_used_where_asked_for(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        for axis, other in (("released", "source"), ("source", "released")):
+            request = tiny.text_request(avoids=(tiny.avoid(store),), axis=axis)
+            change = (self.moved(engine, request, store, features) - features)[0]
+            assert torch.allclose(change, push(features[0], features[2], 1.0, 0.0, axis=axis), atol=1e-5)
+            assert not torch.allclose(change, push(features[0], features[2], 1.0, 0.0, axis=other), atol=0.1)
 
     def test_two_references_add_up_from_the_same_start(self, engine: Engine, store: PictureStore) -> None:
         features = tokens(4 * 64).reshape(4, 64, 16)

@@ -160,6 +160,18 @@ def test_info_of_a_rendered_picture_tells_how_long_it_took(
     assert "  rendered in  2.5 s" in capsys.readouterr().out.splitlines()
 
 
+def test_info_tells_kinds_of_files_by_their_content(
+    capsys: pytest.CaptureFixture[str], file: Path, collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    rendered = tmp_path / "rendered"
+    rendered.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, {"seconds": 2.5}))
+    named = tmp_path / "archive.png"
+    named.write_bytes(file.read_bytes())
+    for path, timed in ((rendered, True), (named, False)):
+        assert main(["info", str(path)]) == 0
+        assert ("  rendered in  2.5 s" in capsys.readouterr().out.splitlines()) == timed
+
+
 def test_info_as_json_is_the_document(
     capsys: pytest.CaptureFixture[str], file: Path, collage: Collage
 ) -> None:

@@ -210,13 +210,24 @@ def test_a_terminal_sees_a_progress_bar(
     assert "\x1b" not in said.out
 
 
-def test_a_script_sees_nothing_but_the_lines(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: libraries that load for the first time talk most."""
     start = "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--seed", "0"]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", start, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
     )
+
+
+def test_a_script_sees_nothing_but_the_lines(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run("render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--seed", "0")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{tmp_path / 'evening-0.png'}\tseed 0\t64x64\t3 steps\t")
     assert done.stdout.count("\n") == 1
+
+
+def test_words_cut_off_are_one_line_and_2(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    long = "prompt=" + "a beach " * 60
+    done = run("render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--set", long)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("decollage: layer 'cat': its words 'cat' are cut off")
+    assert done.stderr.count("\n") == 1

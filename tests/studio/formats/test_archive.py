@@ -309,9 +309,12 @@ def test_a_folder_reads_only_what_lies_in_it(collage: Collage, library: Library,
         archive.read(folder)
 
 
-def test_a_folder_without_a_document_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match=r"it holds no 'collage.json'"):
-        archive.read(tmp_path)
+def test_a_folder_without_a_document_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for path in (Path.cwd(), "."):
+        with pytest.raises(ArchiveError, match=r"^'empty': it holds no 'collage.json'"):
+            archive.read(path)
 
 
 def test_saving_into_a_folder_again_replaces_the_document(

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.errors import ArchiveError
 from pipelines.events import RenderResult
 from pipelines.pictures import PictureStore
-from studio.document import Collage, Layer
+from studio.document import MAX_SEED, Collage, Layer
 from studio.formats import archive, png
 from studio.pictures import Library
 from studio.to_request import to_request
@@ -89,6 +89,12 @@ def test_an_image_of_a_batch_carries_the_collage_that_makes_it_alone(
         assert again == collage.replace(seed=done.request.seed + image, images=1)
         alone = result(again, library).request
         assert alone == done.request.replace(seed=done.request.seed + image, images=1)
+
+
+def test_the_largest_seeds_come_back_too(collage: Collage, library: Library) -> None:
+    done = result(collage.replace(images=16, seed=MAX_SEED - 15), library)
+    again, _ = png.read_bytes(png.embed_result(done, 15, collage, library))
+    assert again == collage.replace(seed=MAX_SEED, images=1)
 
 
 def test_the_report_holds_the_request(collage: Collage, library: Library) -> None:

@@ -73,6 +73,27 @@ def test_draws_are_scaled_and_leave_out_some_captions(parts: tuple[train.Trainin
     torch.testing.assert_close(doubled, 2 * draws(np.random.default_rng(1))[0])
 
 
+def test_scenes_can_be_drawn_by_their_number_of_objects(parts: tuple[train.Training, train.Draws]) -> None:
+    _, draws = parts
+    counts = [len(scene.items) for scene in draws.pool.scenes[train.HELD_OUT :]]
+    assert {1, 2} <= set(counts), "the pool of this test must hold both"
+    drawn: list[int] = []
+    texts = draws._text
+
+    def spy(k: int, rng: np.random.Generator) -> str:
+        drawn.append(k)
+        return texts(k, rng)
+
+    draws._text = spy  # type: ignore[method-assign]
+    draws.shares = (0.0, 1.0)
+    draws(np.random.default_rng(0))
+    assert {len(draws.pool.scenes[k].items) for k in drawn} == {2}
+    assert min(drawn) >= train.HELD_OUT
+    drawn.clear()
+    draws(np.random.default_rng(0), held_out=True)
+    assert max(drawn) < train.HELD_OUT
+
+
 def test_steps_lower_the_loss_and_a_saved_run_goes_on(
     parts: tuple[train.Training, train.Draws], tmp_path: Path
 ) -> None:
