@@ -87,7 +87,9 @@ class RenderRequest:
     alpha of NegToMe between the images of the batch with ``spread_threshold`` as least cosine similarity;
     ``window`` is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is
     "source" (paper) or "released" (the released code's reading); ``avoid_by`` is "guidance" or "push"
-    (`negtome.Avoid`). Image k uses seed + k.
+    (`negtome.Avoid`). ``attend_both_ways`` also lets the words look less at what is outside their layer, in models
+    whose text and picture attend to each other (ours: what leaks through the text tokens otherwise comes back). Image k
+    uses seed + k.
     """
 
     model: str
@@ -105,6 +107,7 @@ class RenderRequest:
     window: float = 0.25
     axis: str = "source"
     avoid_by: str = "guidance"
+    attend_both_ways: bool = False
     scheduler: str
     steps: int
     guidance: float
@@ -195,6 +198,8 @@ def _check(request: RenderRequest) -> None:
         raise FieldError(f"axis is {request.axis!r}; give one of {', '.join(AXES)}.")
     if request.avoid_by not in WAYS:
         raise FieldError(f"avoid_by is {request.avoid_by!r}; give one of {', '.join(WAYS)}.")
+    if type(request.attend_both_ways) is not bool:
+        raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:
         raise FieldError(f"a request has at most {MAX_LAYERS} layers and {MAX_AVOIDS} avoid references.")
     for layer in request.layers:

@@ -158,6 +158,7 @@ def to_request(
         window=_or_default(collage.window, "window"),
         axis=collage.axis,
         avoid_by=collage.avoid_by,
+        attend_both_ways=collage.attend_both_ways,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCHEDULERS = ("dpm++2m", "euler", "euler_a", "ddim", "lcm", "unipc")
+FLOW_SCHEDULERS = ("flow_euler",)
+"""What the transformer families run on: their own flow-matching Euler, with the shift that their config asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,8 @@ class ModelCard:
 
     ``source`` is a folder or a hub id. ``factor`` is pixels per latent cell, ``side`` the side in pixels it was
     trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
-    ``negtome_blocks`` the parts of the UNet ("down", "mid", "up"). ``origin`` says where the defaults come from.
+    ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer).
+    ``origin`` says where the defaults come from.
     """
 
     name: str

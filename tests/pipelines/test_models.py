@@ -38,8 +38,8 @@ def test_unknown_names(name: str) -> None:
 
 
 def test_unknown_families() -> None:
-    with pytest.raises(UnsupportedError, match=r"'flux'.*sd, sdxl"):
-        family("flux")
+    with pytest.raises(UnsupportedError, match=r"'painting'.*sd, sdxl"):
+        family("painting")
 
 
 @pytest.fixture(scope="module")

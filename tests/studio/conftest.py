@@ -107,6 +107,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             window=draw(st.none() | share),
             axis=draw(st.sampled_from(["source", "released"])),
             avoid_by=draw(st.sampled_from(["guidance", "push"])),
+            attend_both_ways=draw(st.booleans()),
         )
 
     return documents()

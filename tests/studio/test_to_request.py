@@ -68,6 +68,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         window=0.0,
         axis="released",
         avoid_by="push",
+        attend_both_ways=True,
     )
     request = prepared.request
     assert {word: getattr(request.layers[0], word) for word in words} == words
@@ -79,7 +80,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
     assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
-    assert request.negative_prompt == "rain"
+    assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
 
