@@ -231,6 +231,7 @@ class _Job:
 
         request = self.request
         schedulers.check(request.scheduler, loaded.card, request.steps)
+        loaded.family.check(request, loaded.pipe)
         how = plan(request)
         self.say(Started(request.prompt, how.count, request.images))
         if request.spread and request.images == 1:

@@ -25,6 +25,7 @@ MAX_STEPS = 200
 MAX_SIDE = 2048
 MAX_PROMPT = 8000
 AXES = ("source", "released")
+WAYS = ("guidance", "push")
 
 T = TypeVar("T")
 
@@ -85,7 +86,10 @@ class RenderRequest:
     masks; it is laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the
     alpha of NegToMe between the images of the batch with ``spread_threshold`` as least cosine similarity;
     ``window`` is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is
-    "source" (paper) or "released" (the released code's reading). Image k uses seed + k.
+    "source" (paper) or "released" (the released code's reading); ``avoid_by`` is "guidance" or "push"
+    (`negtome.Avoid`). ``attend_both_ways`` also lets the words look less at what is outside their layer, in models
+    whose text and picture attend to each other (ours: what leaks through the text tokens otherwise comes back). Image k
+    uses seed + k.
     """
 
     model: str
@@ -102,6 +106,8 @@ class RenderRequest:
     spread_threshold: float = 0.7
     window: float = 0.25
     axis: str = "source"
+    avoid_by: str = "guidance"
+    attend_both_ways: bool = False
     scheduler: str
     steps: int
     guidance: float
@@ -190,6 +196,10 @@ def _check(request: RenderRequest) -> None:
     bounded("window", request.window, 0, 1)
     if request.axis not in AXES:
         raise FieldError(f"axis is {request.axis!r}; give one of {', '.join(AXES)}.")
+    if request.avoid_by not in WAYS:
+        raise FieldError(f"avoid_by is {request.avoid_by!r}; give one of {', '.join(WAYS)}.")
+    if type(request.attend_both_ways) is not bool:
+        raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:
         raise FieldError(f"a request has at most {MAX_LAYERS} layers and {MAX_AVOIDS} avoid references.")
     for layer in request.layers:

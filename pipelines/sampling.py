@@ -7,6 +7,7 @@ modules are the tapped processors and two hooks on the denoiser, and both are ta
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.errors import EngineError
-from pipelines.methods.base import Inputs, Method, Run, Step
+from pipelines.methods.base import Method, Run, Step
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
@@ -70,11 +71,11 @@ def sample(
     scheduler = schedulers.build(
         request.scheduler, base.scheduler, card, pinned=held is not None, steps=how.steps
     )
-    pipe = family.pipeline(base, scheduler, from_picture=how.from_picture)
+    pipe = family.pipeline(base, scheduler, from_picture=how.from_picture and bool(family.image_to_image))
     pipe.set_progress_bar_config(disable=True)
     denoiser = family.denoiser(pipe)
     # after the pipeline is made, which mends old scheduler configs; it sets the same steps again when called
-    scheduler.set_timesteps(how.steps)
+    family.set_timesteps(pipe, scheduler, request, how.steps)
     run = Run(
         request=request,
         pictures=pictures,
@@ -89,27 +90,28 @@ def sample(
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
         device=pipe._execution_device,
-        dtype=next(denoiser.parameters()).dtype,
+        dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
     )
     kernel = Kernel()
     for method in methods:
         method.begin(run, kernel)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    latest = _listen(scheduler, run)
-    start_scale = float(scheduler.init_noise_sigma)
+    latest = _listen(scheduler, run, how)
+    # a flow starts from unscaled noise and its scheduler says nothing of it
+    start_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
     arguments = _arguments(run, how, held, generators, start_scale)
 
     def after(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         absolute = how.first + index
-        latents = tensors["latents"]
+        latents = family.unpack(tensors["latents"], run.latent_size)
         for method in methods:
             latents = method.after_step(absolute, latents)
         level = run.levels[absolute]
-        on_step(index + 1, how.count, lambda: latest.clean(level, run, scheduler.config.prediction_type))
-        return {"latents": latents}
+        on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
+        return {"latents": family.pack(latents)}
 
     taps = kernel.logit_bias or kernel.map_output
-    with _hooked(denoiser, run, methods):
+    with _hooked(denoiser, run, methods, latest):
         if taps:
             with installed(denoiser, kernel, family.site):
                 out = pipe(**arguments, callback_on_step_end=after)
@@ -124,93 +126,121 @@ def _arguments(
     """The stock call's arguments. ``start_scale`` is what text-to-image multiplies its start noise with."""
     request = run.request
     arguments: dict[str, Any] = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt or None,
+        **run.family.arguments(run.pipe, request),
         "num_inference_steps": how.steps,
-        "guidance_scale": request.guidance,
         "num_images_per_prompt": len(generators),
         "generator": generators if len(generators) > 1 else generators[0],
         "output_type": "np",
     }
-    if how.from_picture and request.collage is not None:
-        arguments["image"] = Image.fromarray(run.pictures.get(request.collage))
-        # half a step more than needed, so that int(steps · strength) cannot fall short by rounding
-        arguments["strength"] = min(1.0, (how.count + 0.5) / how.steps)
+    if how.from_picture and request.collage is not None and run.family.image_to_image:
+        picture = Image.fromarray(run.pictures.get(request.collage))
+        arguments["image"] = run.family.copies(picture, len(generators))
+        arguments["strength"] = min(1.0, (how.count + run.family.half_step) / how.steps)
         return arguments
     arguments |= {"height": request.height, "width": request.width}
-    if held is not None and request.collage is not None:
-        # from pure noise, with the places whose time has not come already at the collage
+    if request.collage is not None and (held is not None or how.from_picture):
         clean = run.family.encode_picture(run.pipe, run.pictures.get(request.collage))
         run.clean = clean.to(run.dtype).repeat(len(generators), 1, 1, 1)
         run.noise = randn_tensor(run.clean.shape, generator=generators, device=run.device, dtype=run.dtype)
-        arguments["latents"] = held.start(start_scale)
+        if how.from_picture:  # the noised collage itself; the scheduler starts at its step
+            start = (
+                schedulers.noised(run.clean, run.noise, run.levels[how.first], run.exploding) / start_scale
+            )
+        else:
+            # from pure noise, with the places whose time has not come already at the collage
+            assert held is not None
+            start = held.start(start_scale)
+        arguments["latents"] = run.family.given(start)
     return arguments
 
 
 class _Latest:
-    """The last denoiser output and the latents it was made from."""
+    """The last denoiser output, the latents it was made from, and the place in the run.
 
-    def __init__(self) -> None:
+    ``steps`` counts the scheduler's steps, ``turn`` the denoiser's calls since: guidance may ask it twice a step.
+    """
+
+    def __init__(self, prediction: str) -> None:
+        self.prediction = prediction
+        self.steps = 0
+        self.turn = 0
         self.output: torch.Tensor | None = None
         self.sample: torch.Tensor | None = None
 
-    def clean(self, level: tuple[float, float], run: Run, prediction: str) -> torch.Tensor:
-        """The clean latents they predict, unscaled by nothing: what the autoencoder's scale expects."""
+    def clean(self, level: tuple[float, float], run: Run) -> torch.Tensor:
+        """The clean latents they predict, packed, unscaled by nothing: what the autoencoder's scale expects."""
         if self.output is None or self.sample is None:
             raise EngineError("the scheduler was not called; this model's pipeline cannot show previews.")
-        return schedulers.predicted_clean(self.sample, self.output, level, prediction, run.exploding)
+        return schedulers.predicted_clean(self.sample, self.output, level, self.prediction, run.exploding)
 
 
-def _listen(scheduler: Any, run: Run) -> _Latest:
-    """Let the run's own scheduler tell the start noise (img2img draws it inside) and each step's prediction."""
-    latest = _Latest()
-    stock_step, stock_add_noise = scheduler.step, scheduler.add_noise
+def _listen(scheduler: Any, run: Run, how: Plan) -> _Latest:
+    """Let the run's own scheduler tell the start noise (img2img draws it inside) and each step's prediction.
+
+    Also the noise levels, which for a flow depend on a shift that only the pipeline knows.
+    """
+    latest = _Latest(run.family.prediction or scheduler.config.prediction_type)
+    stock_step, stock_set = scheduler.step, scheduler.set_timesteps
 
     @functools.wraps(stock_step)  # pipelines ask the signature for what they may pass
     def step(
         model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         latest.output, latest.sample = model_output, sample
+        latest.steps, latest.turn = latest.steps + 1, 0
         return stock_step(model_output, timestep, sample, *args, **kwargs)
 
-    @functools.wraps(stock_add_noise)
-    def add_noise(
-        original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-    ) -> torch.Tensor:
-        run.clean, run.noise = original_samples, noise
-        noisy: torch.Tensor = stock_add_noise(original_samples, noise, timesteps)
-        return noisy
+    @functools.wraps(stock_set)
+    def set_timesteps(*args: Any, **kwargs: Any) -> None:
+        stock_set(*args, **kwargs)
+        run.levels = schedulers.levels(scheduler)
+        if how.from_picture and not run.family.image_to_image:
+            # a pipeline without a strength of its own is given the rest of the schedule only
+            scheduler.timesteps = scheduler.timesteps[how.first :]
+            scheduler.sigmas = scheduler.sigmas[how.first :]
 
-    scheduler.step, scheduler.add_noise = step, add_noise
+    def caught(stock: Any) -> Any:
+        @functools.wraps(stock)
+        def add_noise(*args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
+            given = inspect.signature(stock).bind(*args, **kwargs).arguments
+            clean = given.get("original_samples", given.get("sample"))
+            run.clean, run.noise = run.family.start(clean), run.family.start(given["noise"])
+            noisy: torch.Tensor = stock(*args, **kwargs)
+            return noisy
+
+        return add_noise
+
+    scheduler.step, scheduler.set_timesteps = step, set_timesteps
+    for name in ("add_noise", "scale_noise"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, caught(getattr(scheduler, name)))
     return latest
 
 
 @contextmanager
-def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method]) -> Iterator[None]:
+def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: _Latest) -> Iterator[None]:
     """Tell the methods of each denoiser call; remove the hooks at the end."""
-    calls = 0
     current: Step | None = None
 
     def before(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        nonlocal calls, current
-        sample_in = args[0] if args else kwargs["sample"]
-        conditional, branches = run.family.rows(sample_in.shape[0], run.images)
-        index = run.first + calls
+        nonlocal current
+        inputs = run.family.read(module, args, kwargs)
+        rows = inputs.sample.shape[0]
+        conditional, branches = run.family.rows(rows, run.images, latest.turn)
+        index = run.first + latest.steps
+        latest.turn += 1
         current = Step(
             index=index,
             level=run.levels[index],
-            rows=sample_in.shape[0],
-            latent_size=(sample_in.shape[-2], sample_in.shape[-1]),
+            rows=rows,
+            latent_size=run.latent_size,
             conditional=conditional,
             branches=branches,
+            steering=run.family.steering(run.pipe, run.request, branches),
         )
-        calls += 1
-        inputs = Inputs(sample_in, dict(kwargs))
         for method in methods:
             method.before_forward(current, inputs)
-        if args:
-            return (inputs.sample, *args[1:]), inputs.kwargs
-        return args, {**inputs.kwargs, "sample": inputs.sample}
+        return run.family.write(inputs, args)
 
     def after(module: torch.nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
         if current is None or not current.references:

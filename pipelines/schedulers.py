@@ -1,8 +1,8 @@
 """Schedulers by name, and their noise levels in one unit.
 
-A noise level is ``(alpha, sigma)`` with alpha² + sigma² = 1: noisy = alpha·clean + sigma·noise is what the denoiser
-reads at that step, whichever scheduler runs. Euler keeps its own latents at sigma/alpha scale ("exploding"); the
-others keep them as the denoiser reads them ("preserving").
+A noise level is ``(alpha, sigma)``: noisy = alpha·clean + sigma·noise is what the denoiser reads at that step,
+whichever scheduler runs; alpha² + sigma² = 1 for diffusion and alpha + sigma = 1 for flow matching. Euler keeps its own
+latents at sigma/alpha scale ("exploding"); the others keep them as the denoiser reads them ("preserving").
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) ->
     check(name, card, steps)
     import diffusers
 
+    if name == "flow_euler":
+        return diffusers.FlowMatchEulerDiscreteScheduler.from_config(base.config)
     if name == "dpm++2m":
         return diffusers.DPMSolverMultistepScheduler.from_config(
             base.config, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint"
@@ -65,7 +67,9 @@ def build(name: str, base: Any, card: ModelCard, *, pinned: bool, steps: int) ->
 def levels(scheduler: Any) -> list[tuple[float, float]]:
     """The (alpha, sigma) before each step of a scheduler with timesteps set, and (1, 0) after the last."""
     steps = len(scheduler.timesteps)
-    if hasattr(scheduler, "sigmas"):
+    if hasattr(scheduler, "scale_noise"):
+        before = [(1 - float(sigma), float(sigma)) for sigma in scheduler.sigmas[:steps]]
+    elif hasattr(scheduler, "sigmas"):
         ratios = [float(value) for value in scheduler.sigmas[:steps]]
         before = [(1 / (1 + r * r) ** 0.5, r / (1 + r * r) ** 0.5) for r in ratios]
     else:
@@ -95,8 +99,10 @@ def noised(
 def predicted_clean(
     sample: torch.Tensor, output: torch.Tensor, level: tuple[float, float], prediction: str, exploding: bool
 ) -> torch.Tensor:
-    """The clean latents a denoiser's output stands for: "epsilon", "v_prediction" or "sample"."""
+    """The clean latents a denoiser's output stands for: "epsilon", "v_prediction", "flow" or "sample"."""
     alpha, sigma = level
+    if prediction == "flow":  # (1 − σ)·clean + σ·noise, and the output is noise − clean
+        return sample - sigma * output
     if exploding:
         sample = sample * alpha  # (clean + r·noise)·alpha is what the denoiser read
     if prediction == "v_prediction":

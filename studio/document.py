@@ -147,7 +147,9 @@ class Collage(_Part):
 
     ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the
     images of a batch over the whole picture, ``window`` the share of the steps in which NegToMe acts,
-    ``axis`` "source" as in the paper or "released" as in its released code.
+    ``axis`` "source" as in the paper or "released" as in its released code. ``avoid_by`` "guidance" lets guidance
+    steer away from avoid references, "push" pushes in every branch as in the paper. ``attend_both_ways`` also
+    keeps words from looking at what is outside their layer, in models whose text and picture attend to each other.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -168,6 +170,8 @@ class Collage(_Part):
     spread_threshold: Share | None = None
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
+    avoid_by: Literal["guidance", "push"] = "guidance"
+    attend_both_ways: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -157,6 +157,8 @@ def to_request(
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
         window=_window(collage, model),
         axis=collage.axis,
+        avoid_by=collage.avoid_by,
+        attend_both_ways=collage.attend_both_ways,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,

@@ -79,7 +79,14 @@ def _claims(gain: float) -> dict[str, list[dict[str, Any]]]:
             for _ in shares
         ],
         "avoid": [
-            {"without": [True], "with": [gain > 0], "without similarity": 0.6, "with similarity": 0.6 - gain}
+            {
+                "without": [True],
+                "with": [gain > 0],
+                "push": [True],
+                "without similarity": 0.6,
+                "with similarity": 0.6 - gain,
+                "push similarity": 0.6,
+            }
             for _ in shares
         ],
     }

@@ -15,14 +15,42 @@ import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
+class Joint:
+    """How one sequence holds text and picture: which comes first, and what the first is padded to a multiple of.
+
+    ``patch`` is the side in latent cells of an image token.
+    """
+
+    text_first: bool
+    patch: int = 2
+    align: int = 1
+
+    def grid(self, latent_size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) in image tokens."""
+        return latent_size[0] // self.patch, latent_size[1] // self.patch
+
+    def image(self, tokens: int, latent_size: tuple[int, int]) -> slice:
+        """Where the image tokens are among ``tokens``."""
+        h, w = self.grid(latent_size)
+        return slice(tokens - h * w, tokens) if self.text_first else slice(0, h * w)
+
+    def text_start(self, latent_size: tuple[int, int]) -> int:
+        """Place of the first text token."""
+        h, w = self.grid(latent_size)
+        return 0 if self.text_first else -(-h * w // self.align) * self.align
+
+
+@dataclass(frozen=True)
 class Site:
     """What an attention module is, not what it is called: one value for all modules of a kind.
 
-    ``cross``: its keys are text. ``part``: "down", "mid" or "up" of the denoiser.
+    ``cross``: its keys are text. ``part``: "down", "mid" or "up" of a UNet, "double" or "single" of a transformer.
+    ``joint``: text and picture are one sequence of queries and of keys.
     """
 
     cross: bool
     part: str
+    joint: Joint | None = None
 
 
 LogitBias = Callable[[Site, torch.Tensor, torch.Tensor, float], torch.Tensor | None]

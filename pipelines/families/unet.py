@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipelines.attention.kernel import Site
-from pipelines.families.spans import tokens_of_spans
-from pipelines.pictures import Pixels
+from pipelines.families.base import Family
+from pipelines.families.spans import in_final_text, tokens_of_spans
+from pipelines.methods.base import Inputs
 from pipelines.request import RenderRequest
 
 
-class UNetFamily:
-    """What the UNet families share. Stateless."""
+class UNetFamily(Family):
+    """What the UNet families share."""
 
-    text_to_image = ""
-    image_to_image = ""
-
-    def pipeline(self, base: Any, scheduler: Any, *, from_picture: bool) -> Any:
-        """A stock pipeline object of our own over the parts of ``base``, so that ``base`` is never changed."""
-        import diffusers
-
-        kind = getattr(diffusers, self.image_to_image if from_picture else self.text_to_image)
-        parts = {**base.components, "scheduler": scheduler}
-        return kind(**parts, **self.options(base))
-
-    def options(self, base: Any) -> dict[str, Any]:
-        """Constructor arguments that are not parts."""
-        raise TypeError("a family says which constructor arguments its pipelines take")
+    refused: Mapping[str, str] = MappingProxyType(
+        {"attend_both_ways": "its text does not look at the picture"}
+    )
 
     def denoiser(self, pipe: Any) -> torch.nn.Module:
         """The module that is tapped and hooked."""
@@ -47,10 +39,16 @@ class UNetFamily:
             return None
         return Site(cross=bool(getattr(module, "is_cross_attention", False)), part=part)
 
-    def rows(self, count: int, images: int) -> tuple[list[int], list[list[int]]]:
-        """Conditional rows and guidance branches of a batch of ``count``: [negative…, positive…] or one branch."""
-        branches = [list(range(start, start + images)) for start in range(0, count, images)]
-        return branches[-1], branches
+    def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
+        """The sample comes first, or by name."""
+        sample: torch.Tensor = args[0] if args else kwargs["sample"]
+        return Inputs(sample, dict(kwargs))
+
+    def write(self, inputs: Inputs, args: Any) -> tuple[Any, dict[str, Any]]:
+        """As `read` found it."""
+        if args:
+            return (inputs.sample, *args[1:]), inputs.kwargs
+        return args, {**inputs.kwargs, "sample": inputs.sample}
 
     def final_prompt(self, pipe: Any, prompt: str) -> str:
         """The string the pipeline tokenizes: learned multi-vector tokens expanded."""
@@ -63,37 +61,8 @@ class UNetFamily:
         names = [layer.name for layer in request.layers]
         if not any(spans):
             return [[] for _ in spans]
-        text = self.final_prompt(pipe, request.prompt)
-        if text != request.prompt:
-            # what stands before a place expands as it does in the whole
-            def moved(at: int) -> int:
-                return len(self.final_prompt(pipe, request.prompt[:at]))
-
-            spans = [span and (moved(span[0]), moved(span[1])) for span in spans]
+        text, spans = in_final_text(partial(self.final_prompt, pipe), request.prompt, spans)
         return tokens_of_spans(pipe.tokenizer, text, spans, names)
-
-    @torch.no_grad()
-    def encode_picture(self, pipe: Any, picture: Pixels) -> torch.Tensor:
-        """uint8 (H, W, 3) → clean scaled latents (1, C, h, w); the mean of the posterior, so without chance."""
-        vae = pipe.vae
-        dtype = vae.dtype
-        # XL's autoencoder overflows in 16 bit; stock pipelines widen it for the call just so
-        upcast = dtype == torch.float16 and vae.config.get("force_upcast", False)
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        try:
-            if upcast:
-                vae.to(torch.float32)
-            encoded = vae.encode(pixels.to(pipe._execution_device, torch.float32 if upcast else dtype))
-        finally:
-            if upcast:
-                vae.to(dtype)
-        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-        scaled: torch.Tensor = (latents * vae.config.scaling_factor).to(dtype)
-        return scaled
-
-    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """The empty prompt as one row of the denoiser's text inputs."""
-        raise TypeError("a family says how it encodes the empty prompt")
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
@@ -107,6 +76,8 @@ class UNetFamily:
 class SDFamily(UNetFamily):
     """Stable Diffusion 1.x and 2.x, and the embedded model."""
 
+    name = "sd"
+    models = "Stable Diffusion 1.5, 2.1, embedded"
     text_to_image = "StableDiffusionPipeline"
     image_to_image = "StableDiffusionImg2ImgPipeline"
 
@@ -124,6 +95,8 @@ class SDFamily(UNetFamily):
 class SDXLFamily(UNetFamily):
     """Stable Diffusion XL: two text encoders with the same token positions, pooled text and sizes beside."""
 
+    name = "sdxl"
+    models = "Stable Diffusion XL"
     text_to_image = "StableDiffusionXLPipeline"
     image_to_image = "StableDiffusionXLImg2ImgPipeline"
 

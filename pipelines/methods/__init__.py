@@ -10,6 +10,13 @@ from pipelines.request import RenderRequest
 if TYPE_CHECKING:
     from pipelines.methods.base import Method
 
+UNBUILT = {
+    "keep_shape": "set keep_shape to 0",
+    "look": "switch look off",
+    "vary": "set vary to 0, or use spread",
+}
+"""Words of a layer that no method does yet, and what to do; asked for, they are refused by name."""
+
 
 def methods_for(request: RenderRequest) -> list[Method]:
     """Fresh method objects in their order. What is off is not there, so that off means off.
@@ -22,14 +29,11 @@ def methods_for(request: RenderRequest) -> list[Method]:
     from pipelines.methods.reference_rows import ReferenceRows
 
     for layer in request.layers:
-        if layer.keep_shape:
-            raise UnsupportedError(f"layer {layer.name!r}: keep shape is not built yet; set keep_shape to 0.")
-        if layer.look:
-            raise UnsupportedError(f"layer {layer.name!r}: learn look is not built yet; switch look off.")
-        if layer.vary:
-            raise UnsupportedError(
-                f"layer {layer.name!r}: vary is not built yet; set vary to 0, or use spread."
-            )
+        for word, advice in UNBUILT.items():
+            if getattr(layer, word):
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: {word.replace('_', ' ')} is not built yet; {advice}."
+                )
     chosen: list[Method] = []
     if any(layer.span and (layer.attend_inside or layer.attend_outside) for layer in request.layers):
         chosen.append(LayerAttention())

@@ -56,7 +56,9 @@ class Step:
     """One denoiser call. ``index`` counts in the full schedule; ``rows`` are the batch rows of the pipeline.
 
     ``conditional`` lists the rows guided by the prompt, ``branches`` the rows of each guidance branch, images in
-    order. ``references`` is filled by reference rows: row numbers after the pipeline's own.
+    order; ``steering`` is how far guidance moves the picture for each unit that the negative branch moves by, the other
+    way, and 0 where there is no such branch. ``references`` is filled by reference rows: row numbers after the
+    pipeline's own.
     """
 
     index: int
@@ -65,6 +67,7 @@ class Step:
     latent_size: tuple[int, int]
     conditional: list[int]
     branches: list[list[int]]
+    steering: float = 0.0
     references: list[int] = field(default_factory=list)
 
 

@@ -69,7 +69,8 @@ class LayerAttention(Method):
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Set the step's weight from its noise level."""
         self._step = step
-        first, count = step.conditional[0], len(step.conditional)
+        count = len(step.conditional)
+        first = step.conditional[0] if count else 0
         together = step.conditional == list(range(first, first + count))
         self._rows = slice(first, first + count) if together else step.conditional  # a slice copies nothing
         self._weight.fill_(weight(ratio(step.level)))
@@ -77,24 +78,37 @@ class LayerAttention(Method):
     def logit_bias(
         self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float
     ) -> torch.Tensor | None:
-        """(B, 1, N, T) for text cross-attention, zero for unconditional and reference rows; None elsewhere."""
-        step = self._step
-        if not site.cross or step is None or self._last >= key.shape[2]:
+        """(B, 1, N, T) where text is looked at, zero for unconditional and reference rows; None elsewhere.
+
+        In joint attention N = T are text and picture in one; what is biased is the picture's look at the words, and
+        with ``attend_both_ways`` the words' look at the picture by the same numbers.
+        """
+        step, joint = self._step, site.joint
+        if not (site.cross or joint) or step is None or not len(step.conditional):
             return None
-        spread = self._spread_over(query.shape[2], step.latent_size)
+        places = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
+        start = joint.text_start(step.latent_size) if joint else 0
+        if start + self._last >= key.shape[2]:
+            return None
+        tokens = self._token + start
+        spread = self._spread_over(places.stop - places.start, step.latent_size)
         if spread is None:
             return None
         rows = self._rows
         # keys before queries, so that the largest is sought along memory
-        logits = torch.matmul(key[rows][:, :, self._token] * scale, query[rows].transpose(-1, -2))
+        logits = torch.matmul(key[rows][:, :, tokens] * scale, query[rows][:, :, places].transpose(-1, -2))
         limit = 1e4 if query.dtype == torch.float16 else 1e9
         largest = logits.amax(-1).amax(1).float().clamp(0, limit)
         # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
         padded = -(-key.shape[2] // 8) * 8
         columns = self._columns.new_zeros((len(largest), len(self._columns), padded))
-        columns[:, :, self._token] = self._columns * (largest * self._weight)[:, None]
+        columns[:, :, tokens] = self._columns * (largest * self._weight)[:, None]
         bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))
-        bias[rows, 0] = torch.matmul(spread, columns).clamp_(-limit, limit).to(query.dtype)
+        values = torch.matmul(spread, columns).clamp_(-limit, limit).to(query.dtype)
+        bias[rows, 0, places] = values
+        if joint and self._run.request.attend_both_ways:
+            for row, one in zip(step.conditional, values, strict=True):
+                bias[row, 0, tokens, places] = one[:, tokens].T
         return bias[..., : key.shape[2]]
 
     def _spread_over(self, tokens: int, latent_size: tuple[int, int]) -> torch.Tensor | None:

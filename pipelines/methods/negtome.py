@@ -83,13 +83,24 @@ class _InSelfAttention(Method):
         step = self._step
         if step is None or site.cross or site.part not in self._run.card.negtome_blocks:
             return out
-        grid = grid_of(out.shape[2], step.latent_size)
-        if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
-            return out
-        rows, heads, tokens, size = out.shape
-        features = out.transpose(1, 2).reshape(rows, tokens, heads * size)
+        joint = site.joint
+        if joint:  # the words stay where they are
+            grid: tuple[int, int] | None = joint.grid(step.latent_size)
+            places = joint.image(out.shape[2], step.latent_size)
+        else:
+            places = slice(0, out.shape[2])
+            grid = grid_of(out.shape[2], step.latent_size)
+            if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
+                return out
+        image = out[:, :, places]
+        rows, heads, tokens, size = image.shape
+        features = image.transpose(1, 2).reshape(rows, tokens, heads * size)
+        assert grid is not None
         moved = self.moved(features, step, grid)
-        return moved.reshape(rows, tokens, heads, size).transpose(1, 2).to(out.dtype)
+        moved = moved.reshape(rows, tokens, heads, size).transpose(1, 2).to(out.dtype)
+        if tokens == out.shape[2]:
+            return moved
+        return torch.cat([out[:, :, : places.start], moved, out[:, :, places.stop :]], 2)
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         """(rows, N, D) → (rows, N, D), computed from unmoved features."""
@@ -130,7 +141,17 @@ class _Reach:
 
 
 class Avoid(_InSelfAttention):
-    """Away from reference pictures, whose rows `reference_rows` adds to the batch while this acts."""
+    """Away from reference pictures, whose rows `reference_rows` adds to the batch while this acts.
+
+    By "push", as in the paper: α (f − r) is added in the rows of every guidance branch.
+
+    By "guidance": the rows of the negative branch are pulled towards the reference, f + α (r − f) / max(1, s), so that
+    guidance steers the picture away. Ours, because the prompt's rows keep their features: at the same loss of
+    similarity to the reference less of what the prompt asks for is lost (docs/results/effects.md). The guided output
+    c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the weight
+    that a push of the picture itself has; it is never under 1, lest a guidance near 1 pull without bound. Without
+    guidance there is no such branch, and it is a push.
+    """
 
     order = 40
 
@@ -157,11 +178,15 @@ class Avoid(_InSelfAttention):
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
+        rows, sign = list(range(step.rows)), 1.0
+        if request.avoid_by == "guidance" and step.steering > 0:
+            rows = [row for row in rows if row not in step.conditional]
+            sign = -1 / max(1.0, step.steering)
         out = features.clone()
         for number, reference_row in enumerate(step.references):
             avoid, reach = request.avoids[number], self._reach(grid, number)
-            alpha = (avoid.alpha * reach.inside).to(features.dtype)
-            for row in range(step.rows):
+            alpha = (sign * avoid.alpha * reach.inside).to(features.dtype)
+            for row in rows:
                 out[row] += push(
                     features[row],
                     features[reference_row],

@@ -38,11 +38,17 @@ class ReferenceRows(Method):
         self._text = run.family.empty_text(run.pipe, run.request)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
-        """Lengthen the batch in active steps."""
+        """Lengthen the batch in active steps, where any of its rows is to move."""
         if self._clean is None or step.index - self._run.first >= self._run.active_steps:
             return
+        if (
+            self._run.request.avoid_by == "guidance"
+            and step.steering > 0
+            and len(step.conditional) == step.rows
+        ):
+            return  # guidance in two calls, and this is the prompt's
         rows = noised(self._clean, self._noise, step.level, exploding=False).to(inputs.sample.dtype)
-        inputs.sample = torch.cat([inputs.sample, rows])
+        inputs.sample = torch.cat([inputs.sample, self._run.family.pack(rows)])
         self._run.family.lengthen(inputs.kwargs, self._text, len(rows))
         step.references = list(range(step.rows, step.rows + len(rows)))
 

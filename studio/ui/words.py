@@ -95,6 +95,8 @@ HINTS: dict[str, str] = {
     "scheduler": "The sampler that leads from noise to picture.",
     "avoid": "A picture the result shall not look like: all of it, or one layer of it.",
     "avoid_layer": "Where the push acts: everywhere, or only inside one layer.",
+    "avoid_by": "Guidance steers away from the reference and leaves alone what reads the prompt; the push of the paper "
+    "moves both. Without guidance it is always the push.",
     "axis": "How the parts of a picture find their match in the reference.",
 }
 

@@ -214,8 +214,13 @@ class Bench:
         request = base(self.settings, "avoid", self.seed + k, prompt, window=own["window"])
         row: Row = {"prompt": prompt}
         target = self.features.pictures([reference])[0]
-        for name, avoids in (("without", ()), ("with", (avoided,))):
-            picture = draw(self.engine, request.replace(avoids=avoids), store)[0]
+        ways: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("without", {}),
+            ("with", {"avoids": (avoided,)}),
+            ("push", {"avoids": (avoided,), "avoid_by": "push"}),
+        )
+        for name, asked in ways:
+            picture = draw(self.engine, request.replace(**asked), store)[0]
             row[name] = self._agreement([picture], scene, setting=False)
             row[f"{name} similarity"] = float(self.features.pictures([picture])[0] @ target)
         return row

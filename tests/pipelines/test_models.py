@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,6 @@ def test_cards_hold_together() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_cards_have_a_family(name: str) -> None:
-    if (
-        CARDS[name].schedulers == FLOW_SCHEDULERS
-        and importlib.util.find_spec("pipelines.families.flux") is None
-    ):
-        pytest.skip("the transformer families are not here")
     family(CARDS[name].family)
 
 
@@ -50,8 +44,8 @@ def test_unknown_names(name: str) -> None:
 
 
 def test_unknown_families() -> None:
-    with pytest.raises(UnsupportedError, match=r"'flux'.*sd, sdxl"):
-        family("flux")
+    with pytest.raises(UnsupportedError, match=r"'painting'.*sd, sdxl"):
+        family("painting")
 
 
 @pytest.fixture(scope="module")

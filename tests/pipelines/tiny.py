@@ -319,4 +319,5 @@ def step_of(run: Run, index: int, guided: bool = True) -> Step:
     """Denoiser call ``index`` of the full schedule, [negative…, positive…] or the prompt's rows alone."""
     rows = run.images * (2 if guided else 1)
     conditional, branches = run.family.rows(rows, run.images)
-    return Step(index, run.levels[index], rows, run.latent_size, conditional, branches)
+    steering = run.family.steering(run.pipe, run.request, branches)
+    return Step(index, run.levels[index], rows, run.latent_size, conditional, branches, steering)

@@ -106,6 +106,8 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             spread_threshold=draw(st.none() | share),
             window=draw(st.none() | share),
             axis=draw(st.sampled_from(["source", "released"])),
+            avoid_by=draw(st.sampled_from(["guidance", "push"])),
+            attend_both_ways=draw(st.booleans()),
         )
 
     return documents()

@@ -102,6 +102,7 @@ def test_a_bad_layer_is_refused_by_name_and_field(layer: dict[str, Any], message
         ),
         ({"images": 17}, "images is 17; give a whole number from 1 to 16."),
         ({"axis": "up"}, "axis is 'up'; give one of 'source', 'released'."),
+        ({"avoid_by": "luck"}, "avoid_by is 'luck'; give one of 'guidance', 'push'."),
         ({"prompt": "x" * 2001}, "give a text of at most 2000 characters."),
         ({"version": "1"}, "version is '1'; give 1."),
         ({"version": 0}, "version is 0; give 1."),

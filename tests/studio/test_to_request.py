@@ -37,6 +37,10 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (request.steps, request.guidance, request.scheduler) == (CARD.steps, CARD.guidance, CARD.scheduler)
     assert request.background_harmonize == DEFAULTS["background_harmonize"] == 0.8
     assert (request.spread, request.spread_threshold, request.window) == (0, 0.7, 0.25)
+    few, _ = prepare(library, model="sdxl-turbo")
+    assert (few.request.steps, few.request.guidance, few.request.window) == (4, 0, 0.5)
+    chosen, _ = prepare(library, model="sdxl-turbo", window=0.25)
+    assert chosen.request.window == 0.25
     layer = request.layers[0]
     assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.6, 0.6)
     assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)
@@ -67,6 +71,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread_threshold=0.0,
         window=0.0,
         axis="released",
+        avoid_by="push",
+        attend_both_ways=True,
     )
     request = prepared.request
     assert {word: getattr(request.layers[0], word) for word in words} == words
@@ -77,7 +83,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "euler",
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
-    assert (request.window, request.axis, request.negative_prompt) == (0, "released", "rain")
+    assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
 

@@ -24,7 +24,16 @@
       (value) => store.patch({ axis: value }),
       { about: words.axis.hint },
     );
-    const shared = D.fold("When and how it acts", false, time.element, matching.element);
+    const steering = D.choice(
+      "Avoid by",
+      () => [
+        ["guidance", "guidance"],
+        ["push", "push, as in the paper"],
+      ],
+      (value) => store.patch({ avoid_by: value }),
+      { about: words.avoid_by.hint },
+    );
+    const shared = D.fold("When and how it acts", false, time.element, matching.element, steering.element);
 
     function makeCard(id) {
       const change = (field) => (value) => store.patchAvoid(id, { [field]: value }, `${field}:${id}`);
@@ -55,7 +64,7 @@
     }
 
     function show() {
-      const { avoids, window: share, axis } = store.doc;
+      const { avoids, window: share, axis, avoid_by: by } = store.doc;
       const known = new Set(avoids.map((avoid) => avoid.id));
       for (const [id, card] of cards) {
         if (!known.has(id)) {
@@ -84,6 +93,7 @@
       const model = app.settings.models.find((one) => one.name === store.doc.model);
       time.show(share, model?.window);
       matching.show(axis);
+      steering.show(by);
     }
 
     return { element: h("div", { class: "dc-stack" }, about, list, add, shared), show };

@@ -234,9 +234,14 @@ class TestWhereAndWhen:
 
 class TestAvoid:
     def moved(
-        self, engine: Engine, request: RenderRequest, store: PictureStore, features: torch.Tensor
+        self,
+        engine: Engine,
+        request: RenderRequest,
+        store: PictureStore,
+        features: torch.Tensor,
+        by: str = "push",
     ) -> torch.Tensor:
-        method, run = begun(Avoid, engine, request, store)
+        method, run = begun(Avoid, engine, request.replace(avoid_by=by), store)
         step = tiny.step_of(run, run.first, guided=request.guidance > 1)
         step.references = list(range(step.rows, step.rows + len(request.avoids)))
         method.before_forward(step, NO_INPUTS)
@@ -250,6 +255,35 @@ class TestAvoid:
             before, index = match(features[row], features[2])
             after = torch.nn.functional.cosine_similarity(out[row], features[2][index], dim=-1)
             assert (after < before).all()
+
+    @pytest.mark.parametrize(("guidance", "share"), [(1.5, 1.0), (2.0, 1.0), (4.0, 1 / 3), (11.0, 0.1)])
+    def test_by_guidance_the_negative_branch_is_pulled(
+        self, engine: Engine, store: PictureStore, guidance: float, share: float
+    ) -> None:
+        features = tokens(3 * 64).reshape(3, 64, 16)
+        request = tiny.text_request(avoids=(tiny.avoid(store, alpha=0.6),), guidance=guidance)
+        out = self.moved(engine, request, store, features, by="guidance")
+        assert torch.equal(out[1:], features[1:]), "the prompt's row and the reference"
+        pull = -push(features[0], features[2], 0.6, 0.0)
+        assert torch.allclose(out[0] - features[0], share * pull, atol=1e-5)
+        before, index = match(features[0], features[2])
+        after = torch.nn.functional.cosine_similarity(out[0], features[2][index], dim=-1)
+        assert (after > before).all(), "towards the reference, so that guidance leads away"
+
+    def test_by_guidance_without_guidance_is_the_push(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(2 * 64).reshape(2, 64, 16)
+        request = tiny.text_request(avoids=(tiny.avoid(store),), guidance=1.0)
+        by = [self.moved(engine, request, store, features, by=way) for way in ("guidance", "push")]
+        assert torch.equal(*by)
+        assert not torch.equal(by[0][0], features[0])
+
+    def test_by_guidance_a_run_changes(self, engine: Engine, store: PictureStore) -> None:
+        """A whole run changes, and otherwise than by a push; which way is told by the features above."""
+        request = tiny.text_request(avoids=(tiny.avoid(store, threshold=0.0),), window=1.0, guidance=4.0)
+        off = tiny.pictures(engine, request.replace(avoids=()), store)[0]
+        by = [tiny.pictures(engine, request.replace(avoid_by=way), store)[0] for way in ("guidance", "push")]
+        assert min(tiny.moved(picture, off) for picture in by) > 0.1
+        assert tiny.moved(*by) > 0.1
 
     def test_off_moves_nothing(self, engine: Engine, store: PictureStore) -> None:
         features = tokens(3 * 64).reshape(3, 64, 16)

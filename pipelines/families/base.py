@@ -1,0 +1,169 @@
+"""What every model family answers: where text and image tokens sit, how latents are packed, phrase → tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.attention.kernel import Site
+from pipelines.errors import UnsupportedError
+from pipelines.methods.base import Inputs
+from pipelines.pictures import Pixels
+from pipelines.request import RenderRequest
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Family:
+    """What the families share. Stateless."""
+
+    name = ""
+    models = ""
+    """What the family is called outside."""
+    text_to_image = ""
+    image_to_image = ""
+    """Names of stock pipeline classes; "" where diffusers has no image-to-image with a strength."""
+    multiple = 8
+    """Sides of a picture are multiples of this."""
+    prediction: str | None = None
+    """What the denoiser's output is, where the scheduler's config does not say."""
+    half_step = 0.5
+    """Added to the steps when a strength is made of them, so that the pipeline's rounding cannot miss the count."""
+    keeps_float32 = False
+    """Whether the pipeline keeps latents in float32 whatever the denoiser's dtype."""
+    refused: Mapping[str, str] = NOTHING
+    """Fields of a request that this family cannot do, and why; asked for, they are refused by name."""
+
+    def check(self, request: RenderRequest, pipe: Any) -> None:
+        """`UnsupportedError` for what a request asks of this family in vain."""
+        for side in ("width", "height"):
+            value = getattr(request, side)
+            if value % self.multiple:
+                raise UnsupportedError(
+                    f"{side} is {value}, and {request.model} needs a multiple of {self.multiple}; change the canvas."
+                )
+        for word, why in self.refused.items():
+            if getattr(request, word):
+                raise UnsupportedError(
+                    f"{word.replace('_', ' ')} cannot be used with {request.model}: {why}; leave it off or empty."
+                )
+
+    def pipeline(self, base: Any, scheduler: Any, *, from_picture: bool) -> Any:
+        """A stock pipeline object of our own over the parts of ``base``, so that ``base`` is never changed."""
+        import diffusers
+
+        kind = getattr(diffusers, self.image_to_image if from_picture else self.text_to_image)
+        parts = {**base.components, "scheduler": scheduler}
+        return kind(**parts, **self.options(base))
+
+    def options(self, base: Any) -> dict[str, Any]:
+        """Constructor arguments that are not parts."""
+        return {}
+
+    def denoiser(self, pipe: Any) -> torch.nn.Module:
+        """The module that is tapped and hooked."""
+        raise TypeError("a family says which part denoises")
+
+    def site(self, name: str, module: torch.nn.Module) -> Site | None:
+        """A module of the denoiser as a `Site`, None to leave it alone."""
+        raise TypeError("a family says what its attention modules are")
+
+    def rows(self, count: int, images: int, turn: int = 0) -> tuple[list[int], list[list[int]]]:
+        """Conditional rows and guidance branches of call number ``turn`` of a step, a batch of ``count`` rows.
+
+        Here [negative…, positive…] in one call, or one branch.
+        """
+        branches = [list(range(start, start + images)) for start in range(0, count, images)]
+        return branches[-1], branches
+
+    def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
+        """How far guidance moves the picture for each unit the negative branch moves by; 0 without such a branch.
+
+        Here u + g (c − u), so g − 1.
+        """
+        return request.guidance - 1 if len(branches) > 1 else 0.0
+
+    def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
+        """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
+        raise TypeError("a family says where words stand")
+
+    def set_timesteps(self, pipe: Any, scheduler: Any, request: RenderRequest, steps: int) -> None:
+        """Set the whole schedule; the pipeline sets its own again when it is called."""
+        scheduler.set_timesteps(steps)
+
+    def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
+        """The words and numbers of the stock call that differ between families."""
+        return {
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt or None,
+            "guidance_scale": request.guidance,
+        }
+
+    def copies(self, picture: Any, count: int) -> Any:
+        """What image-to-image is given for ``count`` images of one picture."""
+        return picture
+
+    def pack(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, C, h, w) → what pipeline and scheduler keep."""
+        return latents
+
+    def unpack(self, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The inverse of `pack`; ``size`` is (h, w) in latent cells."""
+        return latents
+
+    def given(self, latents: torch.Tensor) -> torch.Tensor:
+        """Start latents (n, C, h, w) as the stock call takes them."""
+        return self.pack(latents)
+
+    def start(self, latents: torch.Tensor) -> torch.Tensor:
+        """What image-to-image gives its scheduler to be noised → (n, C, h, w)."""
+        return latents
+
+    def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
+        """The arguments of a denoiser call."""
+        raise TypeError("a family says how its denoiser is called")
+
+    def write(self, inputs: Inputs, args: Any) -> tuple[Any, dict[str, Any]]:
+        """The inverse of `read`: positional and keyword arguments."""
+        raise TypeError("a family says how its denoiser is called")
+
+    @torch.no_grad()
+    def encode_picture(self, pipe: Any, picture: Pixels) -> torch.Tensor:
+        """uint8 (H, W, 3) → clean scaled latents (1, C, h, w); the mean of the posterior, so without chance."""
+        vae = pipe.vae
+        dtype = vae.dtype
+        # XL's autoencoder overflows in 16 bit; stock pipelines widen it for the call just so
+        upcast = dtype == torch.float16 and vae.config.get("force_upcast", False)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        try:
+            if upcast:
+                vae.to(torch.float32)
+            encoded = vae.encode(
+                self.pixels(pixels).to(pipe._execution_device, torch.float32 if upcast else dtype)
+            )
+        finally:
+            if upcast:
+                vae.to(dtype)
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return self.clean_latents(pipe, latents).to(dtype)
+
+    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(1, 3, H, W) in −1..1 as the autoencoder takes it."""
+        return pixels
+
+    def clean_latents(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+        """The autoencoder's numbers in the denoiser's scale."""
+        scaled: torch.Tensor = latents * pipe.vae.config.scaling_factor
+        return scaled
+
+    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """The empty prompt as one row of the denoiser's text inputs."""
+        raise TypeError("a family says how it encodes the empty prompt")
+
+    def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
+        """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
+        raise TypeError("a family says which arguments have rows")

@@ -1,0 +1,52 @@
+"""Which words work on which family, said by the code itself; `docs/families.md` shows it."""
+
+from __future__ import annotations
+
+from pipelines.families import families
+from pipelines.methods import UNBUILT
+
+WORDS = (
+    "harmonize",
+    "attend_inside",
+    "attend_outside",
+    "attend_both_ways",
+    "spread",
+    "avoids",
+    "negative_prompt",
+    "keep_shape",
+    "look",
+    "vary",
+)
+
+
+def refusal(family: str, word: str) -> str | None:
+    """Why a family refuses a word, or None where it works."""
+    if word in UNBUILT:
+        return "not built yet"
+    return families()[family].refused.get(word)
+
+
+def table() -> str:
+    """A Markdown table: families down, words across, and the reasons below it."""
+    known = families()
+    lines = ["| family | " + " | ".join(f"`{word}`" for word in WORDS) + " |"]
+    lines.append("|---" * (len(WORDS) + 1) + "|")
+    reasons: dict[str, list[str]] = {}
+    for name, kind in known.items():
+        cells = []
+        for word in WORDS:
+            why = refusal(name, word)
+            cells.append("yes" if why is None else "refused")
+            if why is not None:
+                reasons.setdefault(f"`{word}`: {why}", []).append(name)
+        lines.append(f"| {name} ({kind.models}) | " + " | ".join(cells) + " |")
+    lines += ["", "Refused, by name, when a collage asks for it:", ""]
+    every = list(known)
+    lines += [
+        f"- {reason} ({'all' if names == every else ', '.join(names)})" for reason, names in reasons.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
