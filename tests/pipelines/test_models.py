@@ -14,6 +14,7 @@ from pipelines.families import family
 from pipelines.models import CARDS, SCHEDULERS, card
 from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.pictures import PictureStore
+from studio.to_request import DEFAULTS
 from tests.pipelines import tiny
 
 
@@ -30,6 +31,17 @@ def test_cards_hold_together() -> None:
 @pytest.mark.parametrize("name", CARDS)
 def test_cards_have_a_family(name: str) -> None:
     family(CARDS[name].family)
+
+
+def test_the_page_about_models_tells_the_cards() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [line for line in told.splitlines() if line.startswith("| `") and line.count("|") == 6]
+    assert len(rows) == len(CARDS)
+    for one, row in zip(CARDS.values(), rows, strict=True):
+        name, source, steps, guidance, window = (cell.strip(" `") for cell in row.split("|")[1:-1])
+        assert (name, int(steps), float(guidance)) == (one.name, one.steps, one.guidance)
+        assert source == one.source or one.name == "embedded"
+        assert float(window.split()[0]) == (DEFAULTS["window"] if one.window is None else one.window)
 
 
 def test_only_the_embedded_model_is_a_folder() -> None:

@@ -157,7 +157,7 @@ def test_a_model_brings_its_small_autoencoder_along(
     stock.save_pretrained(tmp_path / "model")
     small: Any = tiny.autoencoder(9, tiny=True)
     if not fitting:
-        small = AutoencoderTiny.from_config({**small.config, "latent_channels": 16})
+        small = AutoencoderTiny(latent_channels=16)
     small.save_pretrained(tmp_path / "small")
     model = str(tmp_path / "model")
     one = dataclasses.replace(card(model), name="m", tiny=str(tmp_path / "small"))
