@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipelines.models import CARDS, SCHEDULERS, card
 from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.pictures import PictureStore
 from studio.to_request import DEFAULTS
-from tests.pipelines import tiny
+from tests.pipelines import tiny, tiny_transformers
 
 
 def test_cards_hold_together() -> None:
@@ -118,6 +119,34 @@ def test_a_saved_model_is_loaded_and_renders(saved: dict[str, Path], store: Pict
     assert tiny.moved(made, tiny.pictures(held, tiny.text_request(folder), store)[0]) < 0.5
 
 
+@pytest.mark.parametrize(("kind", "like"), [("schnell", "flux-schnell"), ("flux", "flux")])
+def test_a_saved_transformer_is_told_by_its_files_and_renders(
+    store: PictureStore, tmp_path: Path, kind: str, like: str
+) -> None:
+    tiny_transformers.KINDS[kind]().save_pretrained(tmp_path)
+    one = card(str(tmp_path))
+    known = CARDS[like]
+    assert (one.family, one.steps, one.guidance, one.window) == (
+        known.family,
+        known.steps,
+        known.guidance,
+        known.window,
+    )
+    if kind == "schnell":
+        request = dataclasses.replace(
+            tiny.text_request(str(tmp_path)), scheduler=one.scheduler, steps=one.steps, guidance=one.guidance
+        )
+        assert tiny.pictures(Engine(), request, store)[0].std() > 1
+
+
+@pytest.mark.parametrize(("distilled", "like"), [(True, "flux2-klein"), (False, "flux2-klein-base")])
+def test_klein_says_whether_it_is_distilled(tmp_path: Path, distilled: bool, like: str) -> None:
+    index = {"_class_name": "Flux2KleinPipeline", "is_distilled": distilled}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    one = card(str(tmp_path))
+    assert (one.steps, one.window, one.factor) == (CARDS[like].steps, CARDS[like].window, 16)
+
+
 def test_a_folder_without_weights_is_refused(
     saved: dict[str, Path], tmp_path: Path, store: PictureStore
 ) -> None:
@@ -134,8 +163,6 @@ def test_a_folder_without_weights_is_refused(
 def test_missing_embedded_weights_are_named(
     store: PictureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import dataclasses
-
     import pipelines.models
 
     gone = dataclasses.replace(CARDS["embedded"], source=str(tmp_path / "gone"))
