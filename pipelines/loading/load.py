@@ -59,7 +59,9 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
         raise ModelError(no_room(card.name)) from error
     except Exception as error:  # the libraries raise what they like; each cause gets its sentence
         raise ModelError(sentence(card.name, card.source, error)) from error
-    log.info(
+    # a plain run, where nothing was chosen, says nothing
+    log.log(
+        logging.DEBUG if options == LoadOptions() and offload == "none" else logging.INFO,
         "model %s: device %s, %s, offload %s, quantize %s, %d LoRA",
         *(card.name, device, name, offload, options.quantize or "none", len(options.loras)),
     )
@@ -75,17 +77,19 @@ def load_tiny(card: ModelCard, pipe: Any, options: LoadOptions, say: Say = _sile
 
     if card.tiny is None:
         return None
+    local = Path(card.source).exists()
     try:
         folder = Path(card.tiny)
         if not folder.is_dir():
             wanted = ["config.json", "diffusion_pytorch_model.safetensors"]
-            folder = fetch(card.tiny, wanted, say, local=Path(card.source).exists())
+            folder = fetch(card.tiny, wanted, say, local=local)
         with _quiet():
             tiny = AutoencoderTiny.from_pretrained(str(folder), dtype=pipe.dtype, use_safetensors=True)
     except DecollageError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, previews work without
-        log.info("model %s: previews without %s (%s)", card.name, card.tiny, first_line(error))
+        level = logging.DEBUG if local else logging.INFO
+        log.log(level, "model %s: previews without %s (%s)", card.name, card.tiny, first_line(error))
         return None
     channels = pipe.vae.config.get("latent_channels")
     if channels is not None and tiny.config.latent_channels != channels:
