@@ -11,7 +11,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import Cancelled, DecollageError, ModelError, PictureError
-from pipelines.events import Event, Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
+from pipelines.events import (
+    Downloading,
+    Event,
+    Finished,
+    ImageDone,
+    Preview,
+    Progress,
+    RenderResult,
+    Started,
+    Warned,
+)
+from pipelines.loading import LoadOptions, load_pipeline, load_tiny
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -31,6 +42,8 @@ if TYPE_CHECKING:
 
 PREVIEW_SECONDS = 0.5
 """Least time between two previews."""
+DOWNLOAD_SECONDS = 0.2
+"""Least time between two events of a download."""
 PATIENCE = 0.1
 """Seconds between two looks at the stop sign while waiting for a busy model."""
 
@@ -44,21 +57,38 @@ class Loaded:
     pipe: Any
     lock: threading.Lock = field(default_factory=threading.Lock)
     preview_matrix: torch.Tensor | None = None
+    tiny: Any = None
+    """The small autoencoder that shows previews, where there is one."""
 
 
 class Engine:
-    """Loads each model once and renders requests on it. ``preview_seconds`` 0 previews every step."""
+    """Loads each model once and renders requests on it.
 
-    def __init__(self, preview_seconds: float = PREVIEW_SECONDS) -> None:
+    ``preview_seconds`` 0 previews every step; ``options`` say how models are loaded.
+    """
+
+    def __init__(self, preview_seconds: float = PREVIEW_SECONDS, options: LoadOptions | None = None) -> None:
+        self._options = options or LoadOptions()
         self._loaded: dict[str, Loaded] = {}
         self._lock = threading.Lock()
         self._preview_seconds = preview_seconds
 
-    def load(self, model: str) -> Loaded:
-        """The model called ``model``, loaded on first use. Raises `ModelError`."""
+    def load(self, model: str, say: Callable[[int, int], None] = lambda done, total: None) -> Loaded:
+        """The model called ``model``, loaded on first use; ``say`` is told a download's bytes, done and in all.
+
+        Raises `ModelError`, and what ``say`` raises, which ends the download.
+        """
+        if (there := self._loaded.get(model)) is not None:  # not waiting for another model's download
+            return there
         with self._lock:
             if model not in self._loaded:
-                self._loaded[model] = _load(card(model))
+                from pipelines.families import family
+
+                known = card(model)
+                kind = family(known.family)
+                loaded = Loaded(known, kind, load_pipeline(known, self._options, say))
+                loaded.tiny = load_tiny(known, loaded.pipe, self._options, say)
+                self._loaded[model] = loaded
             return self._loaded[model]
 
     def adopt(self, model: str, pipe: Any, model_card: ModelCard) -> Loaded:
@@ -95,6 +125,11 @@ class Engine:
             worker.join()
 
     @property
+    def options(self) -> LoadOptions:
+        """How this engine loads models."""
+        return self._options
+
+    @property
     def preview_seconds(self) -> float:
         """Least time between two previews."""
         return self._preview_seconds
@@ -116,6 +151,7 @@ class _Job:
         self.warnings: list[str] = []
         self.calls = 0
         self.last_preview = float("-inf")
+        self.last_bytes = float("-inf")
 
     def __call__(self) -> None:
         """The thread's body: errors travel to the reader as they are."""
@@ -149,7 +185,8 @@ class _Job:
         self.check()
         methods = methods_for(request)
         self._look_at_pictures()
-        loaded = self.engine.load(request.model)
+        loaded = self.engine.load(request.model, self._on_bytes)
+        self.check()
         while not loaded.lock.acquire(timeout=PATIENCE):
             self.check()
         try:
@@ -162,6 +199,13 @@ class _Job:
                 loaded.lock.release()
         report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
+
+    def _on_bytes(self, done: int, total: int) -> None:
+        self.check()
+        now = time.monotonic()
+        if now - self.last_bytes >= DOWNLOAD_SECONDS or done == total:
+            self.last_bytes = now
+            self.say(Downloading(self.request.model, done, total))
 
     def _look_at_pictures(self) -> None:
         """`PictureError` where one is missing or not of the canvas's size, before anything is loaded."""
@@ -246,51 +290,15 @@ class _Job:
         if step == steps or now - self.last_preview < self.engine.preview_seconds:
             return
         self.last_preview = now
-        if loaded.preview_matrix is None:
+        if loaded.tiny is None and loaded.preview_matrix is None:
             loaded.preview_matrix = previews.fit(loaded.family, loaded.pipe)
         size = (self.request.height, self.request.width)
         for offset, latents in enumerate(clean()):
-            picture = previews.lay_over(previews.preview(latents, loaded.preview_matrix, size), frozen)
-            self.say(Preview(image + offset, step, picture))
-
-
-def _load(model_card: ModelCard) -> Loaded:
-    """Read a pipeline from its folder or hub id, onto the best device there is."""
-    import torch
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    from pipelines.families import family
-
-    if model_card.name == "embedded" and model_card.folder is None:
-        raise ModelError(
-            "the embedded model's weights are not installed; install the package again, or choose a model."
-        )
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    # AutoencoderTiny where a pipeline's annotation says AutoencoderKL is meant, and not worth a warning to the user
-    # (nor is an image processor, which no run uses, finding no torchvision)
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        pipe = DiffusionPipeline.from_pretrained(model_card.source, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"model {model_card.name!r} could not be loaded from {model_card.source!r} ({_first_line(error)}); "
-            "check the name, the network and your access to it, or choose the embedded model."
-        ) from error
-    finally:
-        diffusers_logging.set_verbosity(levels[0])
-        transformers_logging.set_verbosity(levels[1])
-    return Loaded(model_card, family(model_card.family), pipe.to(device))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            if loaded.preview_matrix is None:
+                rough = previews.decode(latents, loaded.tiny, size)
+            else:
+                rough = previews.preview(latents, loaded.preview_matrix, size)
+            self.say(Preview(image + offset, step, previews.lay_over(rough, frozen)))
 
 
 def _too_large(request: RenderRequest) -> str:
@@ -328,12 +336,14 @@ _default: Engine | None = None
 _default_lock = threading.Lock()
 
 
-def default_engine() -> Engine:
-    """The engine that the page and the command line share."""
+def default_engine(options: LoadOptions | None = None) -> Engine:
+    """The engine that the page and the command line share; other ``options`` than
+    those it was made with make a new one, which then is the shared one.
+    """
     global _default
     with _default_lock:
-        if _default is None:
-            _default = Engine()
+        if _default is None or (options is not None and options != _default.options):
+            _default = Engine(options=options)
         return _default
 
 

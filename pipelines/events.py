@@ -9,6 +9,15 @@ from pipelines.request import RenderRequest
 
 
 @dataclass(frozen=True)
+class Downloading:
+    """The model is on its way from the hub: ``done`` of ``total`` bytes, which grows as files are begun."""
+
+    model: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Started:
     """The run begins. ``steps`` counts denoiser steps really run per image, ``prompt`` is the full prompt."""
 
@@ -75,4 +84,4 @@ class Finished:
     result: RenderResult
 
 
-Event = Started | Progress | Preview | ImageDone | Warned | Finished
+Event = Downloading | Started | Progress | Preview | ImageDone | Warned | Finished

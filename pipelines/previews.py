@@ -1,4 +1,4 @@
-"""Previews: a linear map from clean latents to RGB, fitted once for a loaded autoencoder."""
+"""Previews: a small autoencoder, or a linear map from clean latents to RGB, fitted once for a loaded autoencoder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,21 @@ def preview(latents: torch.Tensor, matrix: torch.Tensor, size: tuple[int, int]) 
     """Clean latents (C, h, w) → uint8 (H, W, 3) of ``size`` (H, W)."""
     x = latents.float().cpu().permute(1, 2, 0)
     colours = x @ matrix[:-1] + matrix[-1]
-    picture = torch.nn.functional.interpolate(colours.permute(2, 0, 1)[None], size, mode="bilinear")[0]
+    return _pixels(colours.permute(2, 0, 1)[None], size)
+
+
+@torch.no_grad()
+def decode(latents: torch.Tensor, tiny: Any, size: tuple[int, int]) -> Pixels:
+    """Clean latents (C, h, w) → uint8 (H, W, 3) of ``size`` (H, W), by a stock `AutoencoderTiny`.
+
+    Its latents are the denoiser's own, which for other autoencoders are scaled first.
+    """
+    given = latents[None].to(tiny.device, tiny.dtype) / tiny.config.scaling_factor
+    return _pixels(tiny.decode(given).sample.float().cpu() / 2 + 0.5, size)
+
+
+def _pixels(colours: torch.Tensor, size: tuple[int, int]) -> Pixels:
+    picture = torch.nn.functional.interpolate(colours, size, mode="bilinear")[0]
     out: Pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     return out
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.errors import PhraseError
 from pipelines.events import Warned
-from pipelines.models import card
+from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore
 from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest
 from studio.compositing import Composition, compose, place_reference
@@ -155,7 +155,7 @@ def to_request(
         avoids=tuple(_avoids(collage, library, store, places, warnings)),
         spread=collage.spread,
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
-        window=_or_default(collage.window, "window"),
+        window=_window(collage, model),
         axis=collage.axis,
         avoid_by=collage.avoid_by,
         attend_both_ways=collage.attend_both_ways,
@@ -171,6 +171,13 @@ def to_request(
 
 def _or_default(value: float | None, word: str) -> float:
     return DEFAULTS[word] if value is None else value
+
+
+def _window(collage: Collage, model: ModelCard) -> float:
+    """Few-step models have a share of their own: a quarter of four steps would be one."""
+    if collage.window is None and model.window is not None:
+        return model.window
+    return _or_default(collage.window, "window")
 
 
 def _seed(collage: Collage, given: int | None) -> int:

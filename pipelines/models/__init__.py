@@ -1,65 +1,135 @@
-"""Model cards by name; a folder in diffusers' layout gets a card from what its files say.
+"""Model cards by name; a folder or hub id in diffusers' layout gets a card from what its files say.
 
-`card("embedded")`, `card("sdxl")`, `card("/path/to/folder")`. Torch-free.
+`card("embedded")`, `card("sdxl")`, `card("/path/to/folder")`, `card("owner/name")`, `card("file.safetensors")`.
+Torch-free. Of a hub id only the small files that tell its kind are fetched here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ModelError
 from pipelines.models.card import SCHEDULERS, ModelCard
 from pipelines.models.embedded import CARD as EMBEDDED
+from pipelines.models.few_step import LCM_SD15, SD_TURBO, SDXL_LIGHTNING, SDXL_TURBO
+from pipelines.models.flow import CHROMA, FLUX, FLUX2, KLEIN, KLEIN_BASE, QWEN, SCHNELL, SD3, Z_IMAGE
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
 __all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card"]
 
-CARDS = {known.name: known for known in (EMBEDDED, SD15, SD21, SDXL)}
+_UNETS = (EMBEDDED, SD15, SD21, SDXL, LCM_SD15, SD_TURBO, SDXL_TURBO, SDXL_LIGHTNING)
+_FLOWS = (SD3, FLUX, SCHNELL, FLUX2, KLEIN_BASE, KLEIN, QWEN, Z_IMAGE, CHROMA)
+CARDS = {known.name: known for known in (*_UNETS, *_FLOWS)}
 _CLASSES = {
     "StableDiffusionPipeline": SD15,
     "StableDiffusionImg2ImgPipeline": SD15,
+    "LatentConsistencyModelPipeline": LCM_SD15,
     "StableDiffusionXLPipeline": SDXL,
     "StableDiffusionXLImg2ImgPipeline": SDXL,
+    "StableDiffusion3Pipeline": SD3,
+    "FluxPipeline": FLUX,
+    "Flux2Pipeline": FLUX2,
+    "Flux2KleinPipeline": KLEIN_BASE,
+    "QwenImagePipeline": QWEN,
+    "ZImagePipeline": Z_IMAGE,
+    "ChromaPipeline": CHROMA,
 }
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_Config = Callable[[str], dict[str, Any]]
+"""The JSON in a file of a model's folder, {} where there is no such file."""
 
 
 def card(model: str) -> ModelCard:
-    """The card called ``model``, or one read from a folder of that path. Raises `ModelError`."""
+    """The card called ``model``, or one read from a file, folder or hub id of that name. Raises `ModelError`."""
     if model in CARDS:
         return CARDS[model]
-    index = Path(model) / "model_index.json"
-    if not index.is_file():
+    path = Path(model)
+    if path.is_file():
+        return _single(path)
+    if path.is_dir():
+
+        def config(name: str) -> dict[str, Any]:
+            return _read(path / name) if (path / name).is_file() else {}
+
+    elif _HUB_ID.fullmatch(model):
+
+        def config(name: str) -> dict[str, Any]:
+            from pipelines.loading.fetch import fetch_file
+
+            found = fetch_file(model, name)
+            return _read(found) if found else {}
+
+    else:
+
+        def config(name: str) -> dict[str, Any]:
+            return {}
+
+    index = config("model_index.json")
+    if not index:
         raise ModelError(
-            f"model {model!r} is not known and is no folder with a model_index.json; choose one of "
-            f"{', '.join(CARDS)} or give such a folder."
+            f"model {model!r} is not known and has no model_index.json; choose one of {', '.join(CARDS)}, or give a "
+            "folder, hub id or file that is a model."
         )
-    kind = str(_read(index).get("_class_name"))
+    return _of_files(model, index, config)
+
+
+def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
+    kind = str(index.get("_class_name"))
     if kind not in _CLASSES:
         raise ModelError(
-            f"model {model!r} is a {kind}, which is not supported; use a Stable Diffusion 1, 2 or XL folder."
+            f"model {model!r} is a {kind}, which is not supported; use one of {', '.join(_CLASSES)}."
         )
-    side, factor, smallest = _sizes(Path(model))
+    known = _CLASSES[kind]
+    if known in _FLOWS:
+        if known is FLUX and not config("transformer/config.json").get("guidance_embeds", False):
+            known = SCHNELL
+        if known is KLEIN_BASE and index.get("is_distilled"):
+            known = KLEIN
+        return dataclasses.replace(known, name=model, source=model)
+    side, factor, smallest = _sizes(config)
     return dataclasses.replace(
-        _CLASSES[kind], name=model, source=model, side=side, factor=factor, smallest_grid=smallest
+        known, name=model, source=model, side=side, factor=factor, smallest_grid=smallest
     )
 
 
-def _sizes(folder: Path) -> tuple[int, int, int]:
-    """Trained side, pixels per cell and the smallest grid worth matching, from the files of the parts."""
-    unet, vae = _config(folder / "unet"), _config(folder / "vae")
+def _single(path: Path) -> ModelCard:
+    """A card for one file; a Stable Diffusion file is told from an XL one by its second text encoder's weights."""
+    kind = SD15
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                names = list(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"model file {str(path)!r} is damaged or no safetensors file; download it again."
+            ) from error
+        if not any(name.startswith("model.diffusion_model.") for name in names):
+            raise ModelError(
+                f"model file {str(path)!r} is no Stable Diffusion checkpoint; use such a file, or a folder."
+            )
+        if any(name.startswith("conditioner.embedders.1.") for name in names):
+            kind = SDXL
+    elif path.suffix != ".ckpt":
+        raise ModelError(f"model file {str(path)!r} is no .safetensors file; give one, or a folder.")
+    return dataclasses.replace(kind, name=str(path), source=str(path))
+
+
+def _sizes(config: _Config) -> tuple[int, int, int]:
+    """Trained side, pixels per cell and the smallest grid worth matching, from the files of a UNet's parts."""
+    unet, vae = config("unet/config.json"), config("vae/config.json")
     blocks = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [0] * 4
     factor = 2 ** (len(blocks) - 1)
     cells = int(unet.get("sample_size") or 64)
     # NegToMe's released code asks for 32 of the 128 cells of SDXL: a quarter of the finest grid
     return cells * factor, factor, max(1, min(32, cells // 4))
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    return _read(path) if path.is_file() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

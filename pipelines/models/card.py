@@ -18,6 +18,10 @@ class ModelCard:
     trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
     ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer).
     ``origin`` says where the defaults come from.
+
+    ``window`` is the share of the steps in which NegToMe acts, None for that of every model. ``file`` is the one
+    file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
+    ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
     """
 
     name: str
@@ -32,6 +36,11 @@ class ModelCard:
     factor: int = 8
     smallest_grid: int = 32
     negtome_blocks: tuple[str, ...] = ("up",)
+    window: float | None = None
+    file: str | None = None
+    spacing: str | None = None
+    half: str = "float16"
+    tiny: str | None = None
 
     @property
     def folder(self) -> Path | None:

@@ -11,6 +11,7 @@ SD15 = ModelCard(
     steps=25,
     guidance=7.0,
     smallest_grid=16,
+    tiny="madebyollin/taesd",
     origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; "
     "grid: as for XL a quarter of the finest",
 )
@@ -23,6 +24,7 @@ SD21 = ModelCard(
     steps=25,
     guidance=7.0,
     smallest_grid=24,
+    tiny="madebyollin/taesd",
     origin="as Stable Diffusion 1.5",
 )
 SDXL = ModelCard(
@@ -34,5 +36,6 @@ SDXL = ModelCard(
     steps=30,
     guidance=5.0,
     smallest_grid=32,
+    tiny="madebyollin/taesdxl",
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
 )

@@ -15,13 +15,15 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from pipelines.errors import ArchiveError
-from pipelines.events import Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
+from pipelines.events import Downloading, Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
 from pipelines.pictures import PictureStore, Pixels
+from studio.cli import options
 from studio.cli.files import find, load
 from studio.cli.settings import apply_settings
 from studio.document import Collage
 from studio.formats import png
 from studio.pictures import Library
+from studio.sizes import size
 from studio.to_request import Prepared, to_request
 
 
@@ -33,7 +35,7 @@ def render(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the first image; image k uses seed + k.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of images, 1 to 16.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model: a card's name, hub id, folder or file.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -43,6 +45,14 @@ def render(
             help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
         ),
     ] = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    offload: options.Offload = None,
+    quantize: options.Quantize = None,
+    lora: options.Loras = None,
+    config: options.Config = None,
+    allow_pickle: options.AllowPickle = False,
 ) -> None:
     """Render collages into DIR as NAME-SEED.png, never over an existing file.
 
@@ -53,6 +63,7 @@ def render(
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
     """
+    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
     given = {"seed": seed, "images": images, "model": model, "steps": steps}
     changes = {field: value for field, value in given.items() if value is not None}
     jobs = []
@@ -72,7 +83,7 @@ def render(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
-    engine = default_engine()
+    engine = default_engine(how)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
@@ -108,9 +119,11 @@ class _Run:
 
     def _take(self, event: Event, bar: Bar, task: TaskID) -> None:
         match event:
+            case Downloading(model=model, done=done, total=total):
+                bar.update(task, total=total, completed=done, at=f"downloading {model}, {size(done, total)}")
             case Started(steps=steps, images=images):
                 rounds = 1 if png.is_joint(self.request) else images
-                bar.update(task, total=steps * rounds, at=f"0/{images} images")
+                bar.update(task, total=steps * rounds, completed=0, at=f"0/{images} images")
             case Progress(step=step, steps=steps, image=image):
                 bar.update(task, completed=image * steps + step)
             case ImageDone(picture=picture):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from studio.cli import options
+
 
 def serve(
     host: Annotated[
@@ -14,11 +16,24 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     share: Annotated[bool, typer.Option(help="Make a public link through Gradio's relay.")] = False,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Offer this model too, and download it at its first render; repeatable."),
+    ] = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    offload: options.Offload = None,
+    quantize: options.Quantize = None,
+    lora: options.Loras = None,
+    config: options.Config = None,
+    allow_pickle: options.AllowPickle = False,
 ) -> None:
     """Open the studio in the browser, until interrupted.
 
     Exit codes: 1 the page cannot start, as when the port is taken; 130 interrupted, which is how it ends.
     """
+    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
     from studio.ui import launch  # only here: Gradio takes seconds to load
 
-    launch(host=host, port=port, share=share, browser=browser)
+    launch(host=host, port=port, share=share, browser=browser, models=model or (), options=how)

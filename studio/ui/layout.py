@@ -18,6 +18,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.errors import EngineError
+from pipelines.loading import LoadOptions
 from studio import pictures
 from studio.canvas.component import STATIC, CollageCanvas
 from studio.canvas.exchange import Uploads
@@ -83,12 +84,27 @@ def launch_options() -> dict[str, Any]:
     }
 
 
-def launch(*, host: str = "127.0.0.1", port: int = 7860, share: bool = False, browser: bool = True) -> None:
+def launch(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    share: bool = False,
+    browser: bool = True,
+    models: Sequence[str] = (),
+    options: LoadOptions | None = None,
+) -> None:
     """Open the studio and serve it until interrupted, which raises `KeyboardInterrupt`.
 
-    Raises `EngineError` when the port is taken.
+    ``models`` are offered beside the embedded one, ``options`` say how models are loaded. Raises `ModelError` for an
+    unknown model, `EngineError` when the port is taken.
     """
-    demo = build()
+
+    def engine() -> Any:
+        from pipelines.engine import default_engine
+
+        return default_engine(options)
+
+    demo = build(models=tuple(dict.fromkeys(("embedded", *models))), engine=engine)
     try:
         demo.launch(
             server_name=host,

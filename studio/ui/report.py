@@ -14,13 +14,24 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.events import Event, Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
+from pipelines.events import (
+    Downloading,
+    Event,
+    Finished,
+    ImageDone,
+    Preview,
+    Progress,
+    RenderResult,
+    Started,
+    Warned,
+)
 from pipelines.pictures import Pixels
 from pipelines.request import RenderRequest
 from studio.canvas.exchange import file_data
 from studio.document import Collage
 from studio.formats import png
 from studio.pictures import Library
+from studio.sizes import size
 
 Keep = Callable[[str, bytes], str]
 
@@ -49,7 +60,11 @@ class Report:
         """Bring the report up to date with an event."""
         plain = self.plain
         match event:
+            case Downloading(model=model, done=here, total=total):
+                plain["text"] = f"Downloading {model}: {size(here, total)}"
+                plain["share"] = round(min(1.0, here / max(1, total)), 4)
             case Started(steps=steps):
+                plain["share"] = 0.0
                 plain["text"] = f"0 of {steps} steps" if steps else "Nothing may change."
             case Progress(step=step, steps=steps, image=image, images=images):
                 done = (image * steps + step) / max(1, steps * self._rounds)

@@ -14,7 +14,7 @@ from studio.canvas.component import address, most_of
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import bounds, field_schema
 from studio.formats import open_any
-from studio.to_request import RANGES
+from studio.to_request import DEFAULTS, RANGES
 from studio.ui.words import words
 
 DRAWER = Path(__file__).parents[1] / "drawer"
@@ -78,7 +78,7 @@ def offered_models(names: Sequence[str] = ("embedded",)) -> list[ModelCard]:
         known.name
         for known in CARDS.values()
         if known.name not in names
-        and isinstance(try_to_load_from_cache(known.source, "model_index.json"), str)
+        and isinstance(try_to_load_from_cache(known.source, known.file or "model_index.json"), str)
     ]
     return [card(name) for name in (*names, *here)]
 
@@ -109,6 +109,7 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "scheduler": one.scheduler,
         "steps": one.steps,
         "guidance": one.guidance,
+        "window": DEFAULTS["window"] if one.window is None else one.window,
         "side": one.side,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,36 @@ from pipelines.engine import Engine
 from pipelines.errors import ModelError, UnsupportedError
 from pipelines.families import family
 from pipelines.models import CARDS, SCHEDULERS, card
+from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.pictures import PictureStore
-from tests.pipelines import tiny
+from studio.to_request import DEFAULTS
+from tests.pipelines import tiny, tiny_transformers
 
 
 def test_cards_hold_together() -> None:
     for name, one in CARDS.items():
         assert one.name == name and one.origin
-        assert one.scheduler in one.schedulers and set(one.schedulers) <= set(SCHEDULERS)
+        flow = one.schedulers == FLOW_SCHEDULERS
+        assert one.scheduler in one.schedulers and (flow or set(one.schedulers) <= set(SCHEDULERS))
         assert one.side % one.factor == 0 and 1 <= one.smallest_grid <= one.side // one.factor
-        assert set(one.negtome_blocks) <= {"down", "mid", "up"}
-        family(one.family)
+        assert set(one.negtome_blocks) <= ({"double", "single"} if flow else {"down", "mid", "up"})
         assert card(name) is one
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_cards_have_a_family(name: str) -> None:
+    family(CARDS[name].family)
+
+
+def test_the_page_about_models_tells_the_cards() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [line for line in told.splitlines() if line.startswith("| `") and line.count("|") == 6]
+    assert len(rows) == len(CARDS)
+    for one, row in zip(CARDS.values(), rows, strict=True):
+        name, source, steps, guidance, window = (cell.strip(" `") for cell in row.split("|")[1:-1])
+        assert (name, int(steps), float(guidance)) == (one.name, one.steps, one.guidance)
+        assert source == one.source or one.name == "embedded"
+        assert float(window.split()[0]) == (DEFAULTS["window"] if one.window is None else one.window)
 
 
 def test_only_the_embedded_model_is_a_folder() -> None:
@@ -31,7 +50,7 @@ def test_only_the_embedded_model_is_a_folder() -> None:
     assert Path(CARDS["embedded"].source).parts[-3:] == ("pipelines", "embedded", "weights")
 
 
-@pytest.mark.parametrize("name", ["", "nonesuch", "a/b"])
+@pytest.mark.parametrize("name", ["", "nonesuch", "a/b/c"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(ModelError, match="embedded"):
         card(name)
@@ -83,8 +102,8 @@ def test_broken_folders(tmp_path: Path, text: str) -> None:
 
 
 def test_a_folder_of_another_kind(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(ModelError, match="FluxPipeline"):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(ModelError, match="KandinskyPipeline"):
         card(str(tmp_path))
 
 
@@ -98,6 +117,34 @@ def test_a_saved_model_is_loaded_and_renders(saved: dict[str, Path], store: Pict
     held.adopt(folder, tiny.KINDS[name](), tiny.card_for(name))
     # half a level of 8 bit: the folder's scheduler and weights are the same numbers
     assert tiny.moved(made, tiny.pictures(held, tiny.text_request(folder), store)[0]) < 0.5
+
+
+@pytest.mark.parametrize(("kind", "like"), [("schnell", "flux-schnell"), ("flux", "flux")])
+def test_a_saved_transformer_is_told_by_its_files_and_renders(
+    store: PictureStore, tmp_path: Path, kind: str, like: str
+) -> None:
+    tiny_transformers.KINDS[kind]().save_pretrained(tmp_path)
+    one = card(str(tmp_path))
+    known = CARDS[like]
+    assert (one.family, one.steps, one.guidance, one.window) == (
+        known.family,
+        known.steps,
+        known.guidance,
+        known.window,
+    )
+    if kind == "schnell":
+        request = dataclasses.replace(
+            tiny.text_request(str(tmp_path)), scheduler=one.scheduler, steps=one.steps, guidance=one.guidance
+        )
+        assert tiny.pictures(Engine(), request, store)[0].std() > 1
+
+
+@pytest.mark.parametrize(("distilled", "like"), [(True, "flux2-klein"), (False, "flux2-klein-base")])
+def test_klein_says_whether_it_is_distilled(tmp_path: Path, distilled: bool, like: str) -> None:
+    index = {"_class_name": "Flux2KleinPipeline", "is_distilled": distilled}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    one = card(str(tmp_path))
+    assert (one.steps, one.window, one.factor) == (CARDS[like].steps, CARDS[like].window, 16)
 
 
 def test_a_folder_without_weights_is_refused(
@@ -116,8 +163,6 @@ def test_a_folder_without_weights_is_refused(
 def test_missing_embedded_weights_are_named(
     store: PictureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import dataclasses
-
     import pipelines.models
 
     gone = dataclasses.replace(CARDS["embedded"], source=str(tmp_path / "gone"))

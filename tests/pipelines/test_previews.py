@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 
+import pipelines.models
 from pipelines import previews
 from pipelines.engine import Engine
+from pipelines.events import Preview
+from pipelines.models import card
 from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
 from pipelines.sampling import sample
@@ -125,3 +131,52 @@ def test_the_last_prediction_is_what_is_decoded(
     error = (shown[-1] - decoded[0]).abs().mean() / decoded[0].abs().mean()
     assert error < 0.02
     assert (shown[0] - decoded[0]).abs().mean() / decoded[0].abs().mean() > error
+
+
+def test_a_small_autoencoder_shows_what_it_decodes() -> None:
+    pipe: Any = Engine().load("embedded").pipe  # whose own is one
+    picture = previews.smooth_pictures(1, 64, seed=7)[0]
+    latents = Engine().load("embedded").family.encode_picture(pipe, picture)
+    shown = previews.decode(latents[0], pipe.vae, (64, 64))
+    with torch.no_grad():
+        stock = pipe.image_processor.postprocess(
+            pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample, output_type="np"
+        )
+    assert np.abs(shown.astype(int) - stock[0] * 255).max() <= 1
+    assert previews.decode(latents[0], pipe.vae, (96, 80)).shape == (96, 80, 3)
+    darker = previews.decode(latents[0], pipe.vae, (64, 64)).astype(int)
+    assert np.abs(255 - darker - picture).mean() > 2 * np.abs(darker - picture).mean()
+
+
+@pytest.mark.parametrize("fitting", [True, False])
+def test_a_model_brings_its_small_autoencoder_along(
+    tmp_path: Path, store: PictureStore, monkeypatch: pytest.MonkeyPatch, fitting: bool
+) -> None:
+    """One for other latents, or none, and the linear map shows previews."""
+    stock = tiny.KINDS["sd_noise"]()
+    stock.save_pretrained(tmp_path / "model")
+    small: Any = tiny.autoencoder(9, tiny=True)
+    if not fitting:
+        small = AutoencoderTiny(latent_channels=16)
+    small.save_pretrained(tmp_path / "small")
+    model = str(tmp_path / "model")
+    one = dataclasses.replace(card(model), name="m", tiny=str(tmp_path / "small"))
+    monkeypatch.setitem(pipelines.models.CARDS, "m", one)
+    engine = Engine(preview_seconds=0)
+    loaded = engine.load("m")
+    assert (loaded.tiny is not None) == fitting
+    without = Engine(preview_seconds=0)
+    assert without.load(model).tiny is None  # not on this machine, and nothing is fetched for a folder
+    shown = [
+        event.picture
+        for event in tiny.events(engine, tiny.text_request("m"), store)
+        if isinstance(event, Preview)
+    ]
+    plain = [
+        event.picture
+        for event in tiny.events(without, tiny.text_request(model), store)
+        if isinstance(event, Preview)
+    ]
+    assert len(shown) == len(plain) == tiny.text_request("m").steps - 1
+    assert (loaded.preview_matrix is None) == fitting
+    assert (tiny.moved(shown[-1], plain[-1]) > 1) == fitting

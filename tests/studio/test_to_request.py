@@ -37,6 +37,10 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (request.steps, request.guidance, request.scheduler) == (CARD.steps, CARD.guidance, CARD.scheduler)
     assert request.background_harmonize == DEFAULTS["background_harmonize"] == 0.8
     assert (request.spread, request.spread_threshold, request.window) == (0, 0.7, 0.25)
+    few, _ = prepare(library, model="sdxl-turbo")
+    assert (few.request.steps, few.request.guidance, few.request.window) == (4, 0, 0.5)
+    chosen, _ = prepare(library, model="sdxl-turbo", window=0.25)
+    assert chosen.request.window == 0.25
     layer = request.layers[0]
     assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.6, 0.6)
     assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)

@@ -90,7 +90,8 @@
       });
       list.hidden = avoids.length === 0;
       shared.hidden = avoids.length === 0 && store.doc.spread === 0;
-      time.show(share);
+      const model = app.settings.models.find((one) => one.name === store.doc.model);
+      time.show(share, model?.window);
       matching.show(axis);
       steering.show(by);
     }

@@ -106,8 +106,8 @@
       range,
       bubble,
     );
-    const show = (value) => {
-      const shown = value ?? word.default;
+    const show = (value, usual) => {
+      const shown = value ?? usual ?? word.default;
       const text = Number(shown).toFixed(decimals(word.step));
       if (document.activeElement !== range || tidy(fromShare(range.value / notches)) !== shown) {
         range.value = String(Math.round(toShare(shown) * notches));

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import Cancelled
-from pipelines.events import Event, ImageDone, Started
+from pipelines.events import Downloading, Event, ImageDone, Started
 from pipelines.pictures import PictureStore
 from studio.cli import main
 from studio.cli.render import _Run, write_new
@@ -208,6 +208,35 @@ def test_a_terminal_sees_a_progress_bar(
     assert "evening" in said.err
     assert "1/1 images" in said.err
     assert "\x1b" not in said.out
+
+
+def test_a_terminal_sees_a_download(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    collage: Collage,
+    library: Library,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    prepared = to_request(collage, library, PictureStore())
+    _Run("evening", collage, library, prepared, tmp_path).follow(
+        iter([Downloading("sdxl", 2_500_000_000, 6_900_000_000)])
+    )
+    said = capsys.readouterr()
+    assert "downloading sdxl, 2.5 of 6.9 GB" in said.err and said.out == ""
+
+
+def test_options_of_loading_reach_the_model(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = ["render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--seed", "0"]
+    done = run(*arguments, "--dtype", "bfloat16")
+    assert done.returncode == 0
+    assert f"decollage: model {tiny_model}: device cpu, bfloat16, offload none" in done.stderr
+    capsys.readouterr()
+    assert main([*arguments, "--dtype", "int7"]) == 2
+    assert capsys.readouterr().err == "decollage: dtype is 'int7'; give one of float32, float16, bfloat16.\n"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -39,6 +39,18 @@ def test_a_taken_port_is_1() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_an_unknown_model_is_1() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--model", "nonesuch", "--no-browser"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("decollage: model 'nonesuch' is not known") and done.stderr.count("\n") == 1
+
+
 def test_the_page_answers_until_interrupted() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -12,11 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.events import Finished, ImageDone, Preview, Progress, RenderResult, Started, Warned
+from pipelines.events import (
+    Downloading,
+    Finished,
+    ImageDone,
+    Preview,
+    Progress,
+    RenderResult,
+    Started,
+    Warned,
+)
 from pipelines.pictures import PictureStore, Pixels
 from studio.document import Collage, Layer
 from studio.formats import png
 from studio.pictures import Library
+from studio.sizes import size
 from studio.to_request import Prepared, to_request
 from studio.ui.report import Report, as_sentence, file_stem, preview_url
 
@@ -47,6 +57,26 @@ class Run:
     def finish(self, *pictures: Pixels) -> None:
         result = RenderResult(self.prepared.request, pictures, {"seconds": 1.25, "threads": 1})
         self.report.take(Finished(result))
+
+
+def test_a_download_is_shown_before_the_steps(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.report.take(Downloading("sdxl", 1_230_000_000, 6_900_000_000))
+    assert run.report.plain["text"] == "Downloading sdxl: 1.2 of 6.9 GB"
+    assert run.report.plain["share"] == round(1.23 / 6.9, 4)
+    run.report.take(Downloading("sdxl", 0, 0))
+    assert run.report.plain["share"] == 0
+    run.report.take(Downloading("sdxl", 9, 9))
+    run.report.take(Started("a cat", 10, 1))
+    assert (run.report.plain["text"], run.report.plain["share"]) == ("0 of 10 steps", 0)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "words"),
+    [(0, 10**9, "0.0 of 1.0 GB"), (5 * 10**8, 999_000_000, "500 of 999 MB"), (0, 0, "0 of 0 MB")],
+)
+def test_sizes_in_words(done: int, total: int, words: str) -> None:
+    assert size(done, total) == words
 
 
 def test_progress_of_images_one_after_another(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""One sentence for each way in which a model cannot be loaded, saying what to do."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+_OFFLINE = frozenset(
+    {
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ConnectionError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "CachedRepoTreeNotFoundError",
+    }
+)
+
+
+def sentence(name: str, source: str, error: BaseException) -> str:
+    """What went wrong, told from the classes of the whole chain of errors: libraries wrap the hub's own."""
+    kinds: set[str] = set()
+    full = False
+    link: BaseException | None = error
+    while link is not None:
+        kinds |= {base.__name__ for base in type(link).__mro__}
+        full = full or getattr(link, "errno", None) == errno.ENOSPC
+        link = link.__cause__ or link.__context__
+    where = f"model {name!r}"
+    if full:
+        return (
+            f"{where} does not fit on the disk; free some space, or set HF_HOME to a folder on another disk."
+        )
+    if "GatedRepoError" in kinds:
+        return f"{where} is gated; accept its licence on its page at the hub and log in with `hf auth login`."
+    if "RepositoryNotFoundError" in kinds:
+        return f"{where} is not on the hub as {source!r}; check the id, or log in if it is private."
+    if not Path(source).exists() and kinds & _OFFLINE:
+        return (
+            f"{where} is not on this machine and the hub cannot be reached; connect to the network once, give a "
+            "folder, or choose the embedded model."
+        )
+    if "SafetensorError" in kinds or "SafetensorsParsingError" in kinds:
+        return f"{where} could not be loaded: its file is damaged or no model; download it again."
+    if Path(source).is_file():
+        return (
+            f"{where} could not be loaded from its file ({first_line(error)}); it may be of another family, or need "
+            "--config with a folder of configs."
+        )
+    return (
+        f"{where} could not be loaded from {source!r} ({first_line(error)}); "
+        "check the name, the network and your access to it, or choose the embedded model."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text without its full stop, its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def pickled(name: str) -> str:
+    """Weights that can run code."""
+    return f"{name!r} has pickled weights, which can run code; use safetensors, or --allow-pickle if you trust them."
+
+
+def no_room(name: str, needed: int | None = None, free: int | None = None) -> str:
+    """Too little memory, in bytes where they are known."""
+    known = (
+        f" ({needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free)" if needed and free is not None else ""
+    )
+    return (
+        f"there is too little free memory to load model {name!r}{known}; close programs, set --dtype or --quantize, "
+        "or choose another."
+    )

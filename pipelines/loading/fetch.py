@@ -1,0 +1,100 @@
+"""Files from the hub, with progress in bytes; of a model only what a run reads.
+
+diffusers' own download shows progress on a terminal alone, so the files are fetched here, by the hub's own library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ModelError
+from pipelines.loading.failures import sentence
+from pipelines.models.card import ModelCard
+
+Say = Callable[[int, int], None]
+"""Told how many bytes of how many are here; what it raises ends the download."""
+
+_READ = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+# "model.fp16.safetensors" and the like: the same weights again, for those who ask for a variant
+_VARIANTS = ("*.*.safetensors", "*.*.bin", "*.fp16-*", "*.non_ema-*")
+
+
+def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
+    """A small file of a hub id, None where it has none of that name. Raises `ModelError`, which names ``model``."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    here = try_to_load_from_cache(repo, name)
+    if isinstance(here, str):
+        return Path(here)
+    try:
+        return Path(hf_hub_download(repo, name, tqdm_class=_reporter(lambda done, total: None)))
+    except LocalEntryNotFoundError as error:
+        raise ModelError(sentence(model or repo, repo, error)) from error
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # the hub's library raises what it likes; each cause gets its sentence
+        raise ModelError(sentence(model or repo, repo, error)) from error
+
+
+def fetch_model(card: ModelCard, say: Say, *, pickles: bool) -> Path:
+    """The folder, or the one file, of a card whose source is a hub id. Raises what the hub's library raises.
+
+    ``pickles`` fetches pickled weights as well.
+    """
+    if card.file is not None:
+        return fetch(card.source, [card.file], say) / card.file
+    index = fetch_file(card.source, "model_index.json", card.name)
+    if index is None:
+        raise ModelError(f"model {card.name!r} has no model_index.json on the hub; choose another.")
+    stated = json.loads(index.read_text(encoding="utf-8"))
+    parts = [name for name, kind in stated.items() if isinstance(kind, list) and kind[0] is not None]
+    kinds = (*_READ, "*.bin") if pickles else _READ
+    return fetch(
+        card.source, ["model_index.json", *(f"{part}/{kind}" for part in parts for kind in kinds)], say
+    )
+
+
+def fetch(repo: str, wanted: Sequence[str], say: Say, *, local: bool = False) -> Path:
+    """The folder with the ``wanted`` files (patterns) of a hub id; ``local`` asks this machine alone."""
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            repo,
+            allow_patterns=list(wanted),
+            ignore_patterns=list(_VARIANTS),
+            local_files_only=local,
+            tqdm_class=_reporter(say),
+        )
+    )
+
+
+def _reporter(say: Say) -> Any:
+    """A progress bar's class, as the hub's library wants one, that draws nothing and tells ``say``."""
+    from tqdm import tqdm
+
+    class Reporter(tqdm):  # type: ignore[misc]  # it has no types
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # of the two bars of bytes one counts what came over the network, the other what is in place: that is told
+            self._told = kwargs.get("unit") == "B" and kwargs.get("desc") != "Downloading bytes"
+            super().__init__(*args, **{**kwargs, "file": _Nowhere()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown: bool | None = super().update(n)
+            if self._told:
+                say(int(self.n), int(self.total or 0))
+            return shown
+
+    return Reporter
+
+
+class _Nowhere:
+    def write(self, text: str) -> None:
+        """Drop it."""
+
+    def flush(self) -> None:
+        """Nothing was kept."""

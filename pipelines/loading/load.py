@@ -1,0 +1,194 @@
+"""From a model card to a stock pipeline in memory: hub id, folder or one file, LoRAs, and how it is held there.
+
+What `LoadOptions` leave open is chosen from the machine, and said in the log. Torch is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import DecollageError, ModelError
+from pipelines.loading.failures import first_line, no_room, pickled, sentence
+from pipelines.loading.fetch import Say, fetch, fetch_model
+from pipelines.loading.options import LoadOptions, Lora
+from pipelines.loading.placing import check_room, choose_device, free_memory, place, quantization
+from pipelines.models import ModelCard
+
+log = logging.getLogger(__name__)
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_SINGLE = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+"""Families that are read from one file, and their pipelines."""
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> Any:
+    """The stock pipeline of ``card``, placed as ``options`` say; ``say`` is told of a download in bytes.
+
+    Raises `ModelError`, one sentence each cause, and what ``say`` raises.
+    """
+    import torch
+
+    if card.name == "embedded" and card.folder is None:
+        raise ModelError(
+            "the embedded model's weights are not installed; install the package again, or choose a model."
+        )
+    device = choose_device(options)
+    name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)
+    try:
+        with _quiet():
+            pipe = _read(card, options, getattr(torch, name), say)
+            if card.spacing is not None:
+                pipe.scheduler = type(pipe.scheduler).from_config(
+                    pipe.scheduler.config, timestep_spacing=card.spacing
+                )
+            _add_loras(pipe, options)
+            offload = "device map" if options.device_map else place(pipe, device, options)
+    except DecollageError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError(no_room(card.name)) from error
+    except Exception as error:  # the libraries raise what they like; each cause gets its sentence
+        raise ModelError(sentence(card.name, card.source, error)) from error
+    # a plain run, where nothing was chosen, says nothing
+    log.log(
+        logging.DEBUG if options == LoadOptions() and offload == "none" else logging.INFO,
+        "model %s: device %s, %s, offload %s, quantize %s, %d LoRA",
+        *(card.name, device, name, offload, options.quantize or "none", len(options.loras)),
+    )
+    return pipe
+
+
+def load_tiny(card: ModelCard, pipe: Any, options: LoadOptions, say: Say = _silent) -> Any:
+    """The small autoencoder that shows previews of ``pipe``, or None: the card names none, or it cannot be had.
+
+    A model from the hub brings it along; for a folder or file it is used where this machine has it already.
+    """
+    from diffusers import AutoencoderTiny
+
+    if card.tiny is None:
+        return None
+    local = Path(card.source).exists()
+    try:
+        folder = Path(card.tiny)
+        if not folder.is_dir():
+            wanted = ["config.json", "diffusion_pytorch_model.safetensors"]
+            folder = fetch(card.tiny, wanted, say, local=local)
+        with _quiet():
+            tiny = AutoencoderTiny.from_pretrained(str(folder), dtype=pipe.dtype, use_safetensors=True)
+    except DecollageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, previews work without
+        level = logging.DEBUG if local else logging.INFO
+        log.log(level, "model %s: previews without %s (%s)", card.name, card.tiny, first_line(error))
+        return None
+    channels = pipe.vae.config.get("latent_channels")
+    if channels is not None and tiny.config.latent_channels != channels:
+        log.info("model %s: previews without %s (made for other latents)", card.name, card.tiny)
+        return None
+    return tiny.to(pipe._execution_device)
+
+
+def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
+    import diffusers
+
+    path = Path(card.source)
+    if path.is_dir() and not options.allow_pickle:
+        _refuse_pickles(card, path)
+    if not path.exists():
+        # a bad choice is said before gigabytes are fetched
+        quantization(options, set())
+        path = fetch_model(card, say, pickles=options.allow_pickle)
+    if path.is_file():
+        return _read_file(card, path, options, dtype)
+    check_room(card.name, path, free_memory())
+    more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
+    parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))
+    if quantize := quantization(options, parts):
+        more["quantization_config"] = quantize
+    return diffusers.DiffusionPipeline.from_pretrained(
+        str(path), dtype=dtype, use_safetensors=None if options.allow_pickle else True, **more
+    )
+
+
+def _read_file(card: ModelCard, path: Path, options: LoadOptions, dtype: Any) -> Any:
+    import diffusers
+
+    if path.suffix in _PICKLES and not options.allow_pickle:
+        raise ModelError(pickled(card.name))
+    for word in ("quantize", "device_map"):
+        if getattr(options, word):
+            raise ModelError(
+                f"{word} does not work on model {card.name!r}, which is a single file; leave it out, or use a folder."
+            )
+    check_room(card.name, path, free_memory())
+    config = {"config": options.config} if options.config else {}
+    kind = getattr(diffusers, _SINGLE[card.family])
+    return kind.from_single_file(str(path), torch_dtype=dtype, **config)
+
+
+def _refuse_pickles(card: ModelCard, folder: Path) -> None:
+    for part in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
+        kinds = {file.suffix for file in part.iterdir()}
+        if kinds & set(_PICKLES) and ".safetensors" not in kinds:
+            raise ModelError(pickled(card.name))
+
+
+def _add_loras(pipe: Any, options: LoadOptions) -> None:
+    if not options.loras:
+        return
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError("LoRAs need the package peft; install it, or leave --lora out.")
+    named = {f"lora{number}": lora for number, lora in enumerate(options.loras)}
+    for name, lora in named.items():
+        _add_lora(pipe, lora, name, options)
+    pipe.set_adapters(list(named), [lora.weight for lora in named.values()])
+
+
+def _add_lora(pipe: Any, lora: Lora, name: str, options: LoadOptions) -> None:
+    path = Path(lora.source)
+    if path.suffix in _PICKLES and not options.allow_pickle:
+        raise ModelError(pickled(lora.source))
+    # told the folder and the file apart, as the libraries want them when they may not ask the hub
+    where = {"weight_name": path.name} if path.is_file() else {}
+    try:
+        pipe.load_lora_weights(
+            str(path.parent) if path.is_file() else lora.source,
+            adapter_name=name,
+            use_safetensors=None if options.allow_pickle else True,
+            **where,
+        )
+    except Exception as error:  # as above: the libraries raise what they like
+        raise ModelError(
+            f"LoRA {lora.source!r} could not be loaded ({first_line(error)}); check its name and that it was made "
+            "for this model."
+        ) from error
+    if name not in {one for names in pipe.get_list_adapters().values() for one in names}:
+        raise ModelError(f"LoRA {lora.source!r} has no weights for this model; choose one made for it.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """AutoencoderTiny where a pipeline says AutoencoderKL is meant, and not worth a warning to the user."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(levels[0])
+        transformers_logging.set_verbosity(levels[1])

@@ -1,0 +1,56 @@
+"""What a user may choose about loading a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.errors import FieldError
+
+DTYPES = ("float32", "float16", "bfloat16")
+OFFLOADS = ("none", "model", "group")
+QUANTIZERS = {"bnb4": "bitsandbytes", "bnb8": "bitsandbytes", "int8": "torchao"}
+"""Name: the package it needs."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA: a .safetensors file, a folder or a hub id, and its weight (1 is as trained)."""
+
+    source: str
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> Lora:
+        """``NAME`` or ``NAME:WEIGHT``; what stands after the last colon counts as a weight if it is a number."""
+        name, colon, weight = text.rpartition(":")
+        try:
+            return cls(name, float(weight)) if colon and name else cls(text)
+        except ValueError:
+            return cls(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How models are loaded; None leaves a choice to the machine. Raises `FieldError` for unknown words.
+
+    ``dtype`` one of `DTYPES`, ``device`` as torch names it, ``device_map`` as diffusers names it ("balanced",
+    "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`. ``config`` is a folder or hub id with
+    the configs that a single file lacks. ``allow_pickle`` lets weights be read that can run code.
+    """
+
+    dtype: str | None = None
+    device: str | None = None
+    device_map: str | None = None
+    offload: str | None = None
+    quantize: str | None = None
+    loras: tuple[Lora, ...] = ()
+    config: str | None = None
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        for word, known in (("dtype", DTYPES), ("offload", OFFLOADS), ("quantize", tuple(QUANTIZERS))):
+            value = getattr(self, word)
+            if value is not None and value not in known:
+                raise FieldError(f"{word} is {value!r}; give one of {', '.join(known)}.")
+        if self.device_map and (self.device or self.offload):
+            raise FieldError("device_map goes with neither device nor offload; give one of them.")

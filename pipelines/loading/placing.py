@@ -1,0 +1,128 @@
+"""Where weights go: free memory, offload, quantization. `docs/models.md` has the rule."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ModelError
+from pipelines.loading.failures import no_room
+from pipelines.loading.options import QUANTIZERS, LoadOptions
+
+SPARE = 1.3
+"""Free memory over weights that a run needs for what it computes: ours, a round number, not measured."""
+HEAVY_PARTS = ("unet", "transformer", "text_encoder_2", "text_encoder_3")
+"""What is quantized: the denoiser, and text encoders that may be as large. FLUX.2's and Qwen-Image's only one too."""
+
+
+def choose_device(options: LoadOptions) -> str:
+    """The device asked for, else cuda, else mps, else cpu. Raises `ModelError` for what torch does not know."""
+    import torch
+
+    if options.device is None:
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(options.device).type
+    except RuntimeError as error:
+        raise ModelError(
+            f"device {options.device!r} is none that torch knows; give cpu, cuda or mps."
+        ) from error
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(kind, True):
+        raise ModelError(
+            f"device {options.device!r} is not on this machine; leave --device out, or give cpu."
+        )
+    return options.device
+
+
+def choose_offload(total: int, largest: int, free: int) -> str:
+    """Where weights go, in bytes: all on the device, a component at a time, or a group of layers at a time."""
+    if total * SPARE <= free:
+        return "none"
+    return "model" if largest * SPARE <= free else "group"
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that programs may still take, None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def check_room(name: str, source: Path, free: int | None) -> None:
+    """`ModelError` where the weights of a folder or file are more than ``free`` bytes of main memory.
+
+    They pass through it on the way to any device, a file at a time.
+    """
+    files = [source] if source.is_file() else [*source.glob("*/*.safetensors"), *source.glob("*/*.bin")]
+    largest = max((file.stat().st_size for file in files), default=0)
+    if free is not None and largest > free:
+        raise ModelError(no_room(name, largest, free))
+
+
+def place(pipe: Any, device: str, options: LoadOptions) -> str:
+    """Put a pipeline's parts on the device, or have them come there in turn; the offload chosen."""
+    import torch
+
+    sizes = [
+        sum(one.numel() * one.element_size() for one in part.parameters())
+        for part in pipe.components.values()
+        if isinstance(part, torch.nn.Module)
+    ]
+    offload = options.offload
+    on_cpu = torch.device(device).type == "cpu"
+    if offload is None:
+        on_cuda = torch.device(device).type == "cuda"
+        offload = (
+            choose_offload(sum(sizes), max(sizes), torch.cuda.mem_get_info(device)[0]) if on_cuda else "none"
+        )
+    elif offload != "none" and on_cpu:
+        raise ModelError(f"offload {offload!r} needs an accelerator, and the device is cpu; leave it out.")
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "group":
+        pipe.enable_group_offload(
+            onload_device=torch.device(device), offload_type="leaf_level", use_stream=False
+        )
+    else:
+        pipe.to(device)
+    return offload
+
+
+def quantization(options: LoadOptions, parts: set[str]) -> Any:
+    """diffusers' config for ``options.quantize`` over those ``parts`` that are large, None for none.
+
+    Raises `ModelError` where the package it needs is not installed.
+    """
+    if options.quantize is None:
+        return None
+    package = QUANTIZERS[options.quantize]
+    if importlib.util.find_spec(package) is None:
+        raise ModelError(
+            f"quantize {options.quantize!r} needs the package {package}; install it, or leave --quantize out."
+        )
+    import diffusers
+    import transformers
+
+    heavy = [part for part in HEAVY_PARTS if part in parts]
+    if not {"text_encoder_2", "unet"} & set(heavy):  # a single, large text encoder
+        heavy.append("text_encoder")
+    mapping = {}
+    for part in heavy:
+        library: Any = transformers if part.startswith("text_encoder") else diffusers
+        if package == "torchao":
+            from torchao.quantization import Int8WeightOnlyConfig
+
+            mapping[part] = library.TorchAoConfig(Int8WeightOnlyConfig())
+        else:
+            mapping[part] = library.BitsAndBytesConfig(**{f"load_in_{options.quantize[-1]}bit": True})
+    return diffusers.PipelineQuantizationConfig(quant_mapping=mapping)

@@ -1,0 +1,62 @@
+"""Options of ``render`` and ``serve`` that say how a model is loaded."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pipelines.loading import DTYPES, OFFLOADS, QUANTIZERS, LoadOptions, Lora
+
+Dtype = Annotated[str | None, typer.Option(help=f"Number type of the weights: {', '.join(DTYPES)}.")]
+Device = Annotated[str | None, typer.Option(help="Device as torch names it: cpu, cuda, cuda:1, mps.")]
+DeviceMap = Annotated[str | None, typer.Option(help="Device map as diffusers names it, such as balanced.")]
+Offload = Annotated[
+    str | None, typer.Option(help=f"Keep idle weights off the device: {', '.join(OFFLOADS)}.")
+]
+Quantize = Annotated[str | None, typer.Option(help=f"Weights in fewer bits: {', '.join(QUANTIZERS)}.")]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[:WEIGHT]", help="LoRA: file, folder or hub id; repeatable."),
+]
+Config = Annotated[str | None, typer.Option(help="Folder or hub id with the configs of a single-file model.")]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read weights that can run code; only if you trust them.")
+]
+
+
+def build(
+    dtype: str | None,
+    device: str | None,
+    device_map: str | None,
+    offload: str | None,
+    quantize: str | None,
+    loras: Sequence[str] | None,
+    config: str | None,
+    allow_pickle: bool,
+) -> LoadOptions:
+    """The options as one; from here on the loader's one line about its choices goes to stderr."""
+    logger = logging.getLogger("pipelines.loading")
+    if not logger.handlers:
+        logger.addHandler(_Stderr())
+        logger.setLevel(logging.INFO)
+    return LoadOptions(
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        offload=offload,
+        quantize=quantize,
+        loras=tuple(Lora.parse(one) for one in loras or ()),
+        config=config,
+        allow_pickle=allow_pickle,
+    )
+
+
+class _Stderr(logging.Handler):
+    """Writes to what ``sys.stderr`` is at the time; a ``StreamHandler`` would keep the one it was made with."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"decollage: {record.getMessage()}", file=sys.stderr)
