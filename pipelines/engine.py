@@ -236,6 +236,9 @@ class _Job:
         self.say(Started(request.prompt, how.count, request.images))
         if request.spread and request.images == 1:
             self.warn("spread has no other image to push away from; set images to 2 or more.")
+        loaded.family.tokens(
+            loaded.pipe, request
+        )  # a layer whose own words are cut off is an error, and said first
         for what in ("prompt", "negative_prompt"):
             if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
                 self.warn(
