@@ -192,6 +192,11 @@ class _Job:
         self.say(Started(request.prompt, how.count, request.images))
         if request.spread and request.images == 1:
             self.warn("spread has no other image to push away from; set images to 2 or more.")
+        for what in ("prompt", "negative_prompt"):
+            if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
+                self.warn(
+                    f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
+                )
         frozen = self.pictures.get(request.frozen) if request.frozen else None
         seeds = [request.seed + k for k in range(request.images)]
         done: list[Pixels] = []

@@ -9,6 +9,7 @@
     │   ├── PictureError       a picture cannot be read, is too large, or is missing
     │   ├── ArchiveError       a .collage file, folder or PNG cannot be opened as a collage
     │   └── PhraseError        a layer's words cannot be placed in the prompt the model reads
+    │       └── CutOffError    they stand beyond what the model reads of it
     └── EngineError            the document is fine; this machine or model cannot do it
         ├── ModelError         the model is unknown, missing, gated, of the wrong kind, or does not fit in memory
         ├── UnsupportedError   the chosen model or scheduler cannot do a word the collage asks for
@@ -22,6 +23,7 @@ from __future__ import annotations
 __all__ = [
     "ArchiveError",
     "Cancelled",
+    "CutOffError",
     "DecollageError",
     "DocumentError",
     "EngineError",
@@ -60,6 +62,10 @@ class ArchiveError(DocumentError):
 
 class PhraseError(DocumentError):
     """A layer's words are cut off by the tokenizer or cannot be found in the prompt."""
+
+
+class CutOffError(PhraseError):
+    """Words lie beyond what the model reads of a prompt."""
 
 
 class EngineError(DecollageError):

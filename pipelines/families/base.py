@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from pipelines.attention.kernel import Site
-from pipelines.errors import UnsupportedError
+from pipelines.errors import CutOffError, PhraseError, UnsupportedError
 from pipelines.methods.base import Inputs
 from pipelines.pictures import Pixels
-from pipelines.request import RenderRequest
+from pipelines.request import LayerRequest, RenderRequest
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -90,6 +90,20 @@ class Family:
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
         raise TypeError("a family says where words stand")
+
+    def cut_off(self, pipe: Any, request: RenderRequest, prompt: str) -> bool:
+        """Whether the model reads less than the whole of ``prompt``; its last character is asked for like a layer's."""
+        end = len(prompt.rstrip())
+        if end == 0:
+            return False
+        last = LayerRequest(name="", mask="", span=(end - 1, end), harmonize=1.0)
+        try:
+            self.tokens(pipe, request.replace(prompt=prompt, collage="", layers=(last,), avoids=()))
+        except CutOffError:
+            return True
+        except PhraseError:
+            pass  # it is changed on its way, which matters to layers alone
+        return False
 
     def set_timesteps(self, pipe: Any, scheduler: Any, request: RenderRequest, steps: int) -> None:
         """Set the whole schedule; the pipeline sets its own again when it is called."""

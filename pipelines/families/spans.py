@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines.errors import PhraseError
+from pipelines.errors import CutOffError, PhraseError
 from pipelines.request import RenderRequest
 
 MARK = "\u2603"
@@ -37,7 +37,7 @@ def tokens_of_spans(
 
     ``limit`` is how many tokens the model reads, by default the tokenizer's own number; ``ends`` of them are end marks;
     ``special`` tells whether the tokenizer adds marks of its own, which a chat template has in the text already.
-    None gives no tokens. Raises `PhraseError` when truncation cuts phrases off, wholly or in part, naming the layer of
+    None gives no tokens. Raises `CutOffError` when truncation cuts phrases off, wholly or in part, naming the layer of
     the first in the text.
     """
     limit = tokenizer.model_max_length if limit is None else limit
@@ -58,7 +58,7 @@ def tokens_of_spans(
         found.append(tokens)
     if cut:
         start, end, name = min(cut)
-        raise PhraseError(
+        raise CutOffError(
             f"layer {name!r}: its words {text[start:end]!r} are cut off, the model reads only the first "
             f"{limit - len(tokenizer('')['input_ids'])} tokens; shorten the prompt or the words of other layers."
         )

@@ -565,6 +565,17 @@ class TestRefusals:
         with pytest.raises(PhraseError, match=r"layer 'cat'.*'cat'.*75 tokens"):
             tiny.result(engine, request, store)
 
+    def test_a_prompt_cut_off_warns(self, engine: Engine, store: PictureStore) -> None:
+        for words, warned in (
+            ({"prompt": "a red car " * 30}, ["prompt"]),
+            ({"prompt": "a cat", "negative_prompt": "a red car " * 30}, ["negative prompt"]),
+            ({"prompt": "a red car " * 20}, []),
+        ):
+            done = tiny.result(engine, tiny.text_request(steps=1, **words), store)
+            assert done.report["warnings"] == [
+                f"the {what} is longer than the model reads; its end has no effect." for what in warned
+            ]
+
     def test_an_unknown_model(self, store: PictureStore) -> None:
         with pytest.raises(ModelError, match=r"'nonesuch'.*embedded"):
             tiny.result(Engine(), tiny.text_request("nonesuch"), store)
