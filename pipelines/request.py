@@ -26,6 +26,8 @@ MAX_SIDE = 2048
 MAX_PROMPT = 8000
 AXES = ("source", "released")
 WAYS = ("guidance", "push")
+MODES = ("steps", "timestep")
+MAX_GROW = 128
 
 T = TypeVar("T")
 
@@ -88,8 +90,9 @@ class RenderRequest:
     ``window`` is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is
     "source" (paper) or "released" (the released code's reading); ``avoid_by`` is "guidance" or "push"
     (`negtome.Avoid`). ``attend_both_ways`` also lets the words look less at what is outside their layer, in models
-    whose text and picture attend to each other (ours: what leaks through the text tokens otherwise comes back). Image k
-    uses seed + k.
+    whose text and picture attend to each other (ours: what leaks through the text tokens otherwise comes back).
+    ``harmonize_by`` is what a strength is a share of, "steps" or "timestep", and ``grow`` how far what is held reaches
+    over its edge while there is noise, in canvas pixels (`harmonize.Harmonize`). Image k uses seed + k.
     """
 
     model: str
@@ -108,6 +111,8 @@ class RenderRequest:
     axis: str = "source"
     avoid_by: str = "guidance"
     attend_both_ways: bool = False
+    harmonize_by: str = "steps"
+    grow: float = 0.0
     scheduler: str
     steps: int
     guidance: float
@@ -198,6 +203,9 @@ def _check(request: RenderRequest) -> None:
         raise FieldError(f"axis is {request.axis!r}; give one of {', '.join(AXES)}.")
     if request.avoid_by not in WAYS:
         raise FieldError(f"avoid_by is {request.avoid_by!r}; give one of {', '.join(WAYS)}.")
+    if request.harmonize_by not in MODES:
+        raise FieldError(f"harmonize_by is {request.harmonize_by!r}; give one of {', '.join(MODES)}.")
+    bounded("grow", request.grow, -MAX_GROW, MAX_GROW)
     if type(request.attend_both_ways) is not bool:
         raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:

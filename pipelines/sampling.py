@@ -86,6 +86,7 @@ def sample(
         first=how.first,
         steps=how.steps,
         levels=schedulers.levels(scheduler),
+        times=schedulers.times(scheduler),
         exploding=request.scheduler in schedulers.EXPLODING,
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
@@ -193,7 +194,7 @@ def _listen(scheduler: Any, run: Run, how: Plan) -> _Latest:
     @functools.wraps(stock_set)
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
         stock_set(*args, **kwargs)
-        run.levels = schedulers.levels(scheduler)
+        run.levels, run.times = schedulers.levels(scheduler), schedulers.times(scheduler)
         if how.from_picture and not run.family.image_to_image:
             # a pipeline without a strength of its own is given the rest of the schedule only
             scheduler.timesteps = scheduler.timesteps[how.first :]

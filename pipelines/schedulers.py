@@ -78,6 +78,12 @@ def levels(scheduler: Any) -> list[tuple[float, float]]:
     return [*before, (1.0, 0.0)]
 
 
+def times(scheduler: Any) -> list[float]:
+    """The timestep before each step as a share of all that the model was trained on, 0..1, and 0 after the last."""
+    count = scheduler.config.num_train_timesteps
+    return [*(float(t) / count for t in scheduler.timesteps), 0.0]
+
+
 def ratio(level: tuple[float, float]) -> float:
     """sigma/alpha, at most `SIGMA_LIMIT`."""
     alpha, sigma = level
@@ -122,4 +128,5 @@ __all__ = [
     "noised",
     "predicted_clean",
     "ratio",
+    "times",
 ]

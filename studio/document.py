@@ -150,6 +150,8 @@ class Collage(_Part):
     ``axis`` "source" as in the paper or "released" as in its released code. ``avoid_by`` "guidance" lets guidance
     steer away from avoid references, "push" pushes in every branch as in the paper. ``attend_both_ways`` also
     keeps words from looking at what is outside their layer, in models whose text and picture attend to each other.
+    ``harmonize_by`` is what harmonize is a share of: the "steps" that are run, or the model's time, "timestep".
+    ``grow`` in canvas pixels: while there is noise, what is held reaches over its edge; below 0 what may change does.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -172,6 +174,8 @@ class Collage(_Part):
     axis: Literal["source", "released"] = "source"
     avoid_by: Literal["guidance", "push"] = "guidance"
     attend_both_ways: bool = False
+    harmonize_by: Literal["steps", "timestep"] = "steps"
+    grow: Annotated[float, Field(ge=-128, le=128)] = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

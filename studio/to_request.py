@@ -159,6 +159,8 @@ def to_request(
         axis=collage.axis,
         avoid_by=collage.avoid_by,
         attend_both_ways=collage.attend_both_ways,
+        harmonize_by=collage.harmonize_by,
+        grow=collage.grow,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,

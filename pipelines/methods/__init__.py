@@ -42,6 +42,8 @@ def methods_for(request: RenderRequest) -> list[Method]:
     if request.spread and request.images > 1:
         chosen.append(Spread())
     strengths = {request.background_harmonize, *(layer.harmonize for layer in request.layers)}
-    if request.collage is not None and len(strengths) > 1:  # one strength everywhere is plain image-to-image
+    # one strength everywhere is plain image-to-image, whose strength is a share of the steps
+    uneven = len(strengths) > 1 or (request.harmonize_by == "timestep" and min(strengths) < 1)
+    if request.collage is not None and uneven:
         chosen.append(Harmonize())
     return sorted(chosen, key=lambda method: method.order)

@@ -22,9 +22,10 @@ from pipelines.request import RenderRequest
 class Run:
     """One pipeline call. Filled by the engine before the first step.
 
-    ``levels[i]`` is the (alpha, sigma) before step i of the *full* schedule, ``first`` the step that the run starts
-    at, ``images`` the number of pictures in this call. ``clean`` and ``noise`` are the collage's latents and the
-    start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the token
+    ``levels[i]`` is the (alpha, sigma) before step i of the *full* schedule and ``times[i]`` its timestep in 0..1, both
+    told anew (as another list) when the pipeline sets its own shift; ``first`` is the step that the run starts at,
+    ``images`` the number of pictures in this call. ``clean`` and ``noise`` are the collage's latents and the start
+    noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the token
     positions of layer l's words.
     """
 
@@ -37,6 +38,7 @@ class Run:
     first: int
     steps: int
     levels: list[tuple[float, float]]
+    times: list[float]
     exploding: bool
     latent_size: tuple[int, int]
     tokens: list[list[int]]

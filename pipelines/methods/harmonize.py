@@ -4,6 +4,9 @@ Collage Diffusion (arXiv 2303.00262, section 4.3), the rule also known from Diff
 the run starts from the noised collage at the largest strength; a place whose own strength is s takes part in the last
 share s of the steps and until then is held at the collage, noised to the level the latents have, always with the same
 noise. Strength 0 is held to the end, where the level is clean.
+
+Two options of the released code: strength as a share of the timesteps ("timestep": held while s < t), which for flow
+matching with a shift is another moment; and growth, what is held reaching over its edge by int(4 t) latent cells.
 """
 
 from __future__ import annotations
@@ -74,8 +77,35 @@ def release_map(strengths: torch.Tensor, size: tuple[int, int], steps: int) -> t
     return steps - torch.floor(cells.double() * steps + ROUNDING).clamp(0, steps).long()
 
 
+def release_by_times(strengths: torch.Tensor, size: tuple[int, int], times: list[float]) -> torch.Tensor:
+    """The step (0..steps) from which each latent cell may change: the first whose timestep is at most its strength.
+
+    strengths: (H, W) → int64 (h, w); times: steps + 1 falling numbers in 0..1, 0 the last. Strength 1 starts at once.
+    """
+    if strengths.ndim == 0:
+        strengths = strengths.expand(size)
+    cells = area_resized(strengths[None].double(), size)[0]
+    later = torch.tensor(times, dtype=torch.float64, device=cells.device)[:, None, None] > cells + 1e-6
+    return torch.where(cells >= 1 - 1e-6, 0, later.sum(0))
+
+
+def grown(held: torch.Tensor, cells: int) -> torch.Tensor:
+    """A bool map (h, w) that reaches ``cells`` further in each direction; with less than 0, the rest does instead."""
+    if cells == 0:
+        return held
+    rising = (held if cells > 0 else ~held).float()
+    reach = abs(cells)
+    wide = torch.nn.functional.max_pool2d(rising[None], 2 * reach + 1, stride=1, padding=reach)[0] > 0
+    return wide if cells > 0 else ~wide
+
+
 class Harmonize(Method):
-    """Pins the latents of places whose time has not come."""
+    """Pins the latents of places whose time has not come.
+
+    `RenderRequest.grow` is in canvas pixels at full noise and falls with the timestep, int(grow · t / factor) cells, so
+    that the end is exact. Above 0 what is held grows, as in the released code (32 on its 8-pixel cells); below 0 what
+    may change does, as in Blended Latent Diffusion (arXiv 2206.02779), which that code's comment names.
+    """
 
     order = 90
 
@@ -93,11 +123,32 @@ class Harmonize(Method):
             request.background_harmonize,
             [layer.feather for layer in request.layers],
         )
-        self.release = release_map(strengths, run.latent_size, run.steps).to(run.device)
+        self._strengths = strengths
+        self._times: list[float] = []
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """The release map, again where the pipeline has set other timesteps since."""
+        run = self._run
+        if self._times is run.times:
+            return
+        self._times = run.times
+        if run.request.harmonize_by == "timestep":
+            release = release_by_times(self._strengths, run.latent_size, run.times)
+        else:
+            release = release_map(self._strengths, run.latent_size, run.steps)
+        self.release = release.to(run.device)
         self._last = int(self.release.max())
+
+    def held(self, reached: int, before: int) -> torch.Tensor:
+        """Cells (h, w) held at step ``reached``: those whose release is ``before`` or later, and what they grow by."""
+        run = self._run
+        cells = int(run.request.grow * run.times[reached] / run.card.factor)
+        return grown(self.release >= before, cells)
 
     def after_step(self, index: int, latents: torch.Tensor) -> torch.Tensor:
         """Cells with a release step after ``index`` get the collage at the level the latents now have."""
+        self._schedule()
         reached = index + 1
         if reached > self._last:
             return latents
@@ -110,14 +161,14 @@ class Harmonize(Method):
         """
         clean, noise = self._known()
         collage = noised(clean, noise, self._run.levels[0], self._run.exploding) / scale
-        return torch.where((self.release > 0)[None, None], collage, noise)
+        return torch.where(self.held(0, 1)[None, None], collage, noise)
 
     def pinned(self, latents: torch.Tensor, reached: int) -> torch.Tensor:
         """``latents`` at step ``reached`` with every cell that is still held put back."""
         clean, noise = self._known()
-        held = noised(clean, noise, self._run.levels[reached], self._run.exploding)
-        # at the step a cell is released it must start from the collage, hence ≥
-        return torch.where((self.release >= reached)[None, None], held.to(latents), latents)
+        kept = noised(clean, noise, self._run.levels[reached], self._run.exploding)
+        # at the step a cell is released it must start from the collage, so it counts as held
+        return torch.where(self.held(reached, reached)[None, None], kept.to(latents), latents)
 
     def _known(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The collage's clean latents and the start noise."""

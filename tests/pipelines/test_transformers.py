@@ -26,7 +26,8 @@ from pipelines.methods import methods_for
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized
 from pipelines.methods.harmonize import Harmonize
 from pipelines.methods.layer_attention import LayerAttention
-from pipelines.methods.negtome import Spread
+from pipelines.methods.negtome import Avoid, Spread
+from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.models import CARDS
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -267,13 +268,65 @@ class TestLayerAttention:
         assert same[: len(conditional)] == [not one for one in conditional]
         assert sum(conditional) == 1 and len(conditional) == (2 if model in GUIDED else 1)
 
-    def test_padding_masks_are_kept(self, engine: Engine, store: PictureStore) -> None:
-        """What a family's own mask forbids stays forbidden under a bias; other numbers are added up."""
-        from pipelines.attention.kernel import _merged
+    @pytest.mark.parametrize("name", ["chroma", "zimage", "qwen"])
+    def test_padding_masks_are_kept(
+        self, engine: Engine, store: PictureStore, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """What a family's own mask says stays said under a bias: forbidden keys −inf, numbers added up."""
+        from pipelines.attention import kernel
 
-        mask = torch.tensor([True, False])[None, None, None]
-        merged = _merged(mask, torch.full((1, 1, 2, 2), 0.5))
-        assert merged[..., 0].eq(0.5).all() and merged[..., 1].eq(float("-inf")).all()
+        stock_merged, met = kernel._merged, []
+
+        def merged(mask: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            both = stock_merged(mask, bias)
+            if mask.dtype == torch.bool:
+                forbidden = ~mask.expand_as(both)
+                assert both[forbidden].eq(float("-inf")).all()
+                assert torch.equal(both[~forbidden], bias[~forbidden])
+                met.append((bool(forbidden.any()), bool(bias.any())))
+            else:
+                assert torch.equal(both, mask + bias)
+                met.append((bool(mask.min() < mask.max()), bool(bias.any())))
+            return both
+
+        monkeypatch.setattr(kernel, "_merged", merged)
+        # rows of unequal length: the prompt's, and the negative one or the reference's
+        prompt = "red car " + "on the beach " * 20
+        request = collage(store, name, car={"attend_inside": 1.0, "attend_outside": 1.0}).replace(
+            prompt=prompt
+        )
+        layer = dataclasses.replace(request.layers[0], span=(0, 7))
+        request = request.replace(layers=(layer,), avoids=(tiny.avoid(store),), window=1.0, avoid_by="push")
+        tiny.pictures(engine, request, store)
+        assert (True, True) in met
+
+    def test_hard_bias_both_ways(self, engine: Engine, store: PictureStore, model: str) -> None:
+        """The words look at nothing outside their mask either."""
+        outside: list[tuple[float, float]] = []
+
+        class Both(Hard):
+            def logit_bias(
+                self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float
+            ) -> torch.Tensor | None:
+                bias = super().logit_bias(site, query, key, scale)
+                step, joint = self._step, site.joint
+                assert step is not None and joint is not None
+                if bias is None:
+                    return None
+                rows, places = step.conditional, joint.image(query.shape[2], step.latent_size)
+                mask = torch.from_numpy(store.get(request.layers[0].mask).copy())[None] / 255
+                away = (area_resized(mask, joint.grid(step.latent_size)).flatten() == 0).nonzero().flatten()
+                own = torch.tensor(self._run.tokens[0]) + joint.text_start(step.latent_size)
+                logits = query[rows][:, :, own] @ key[rows].transpose(-1, -2) * scale
+                chances = [(logits + bias[rows][:, :, own] * on).softmax(-1) for on in (1, 0)]
+                hard, off = (float(one[..., away + places.start].max()) for one in chances)
+                outside.append((hard, off))
+                return bias
+
+        car = {"attend_outside": 1.0, "attend_inside": 0.0}
+        request = collage(store, model, car=car, steps=2, attend_both_ways=True)
+        sampled(engine.load(model), request, store, [Both()])
+        assert outside and all(hard == 0 < off for hard, off in outside)
 
 
 TO_THE_END: dict[str, Any] = {"background_harmonize": 1.0}
@@ -321,6 +374,38 @@ class TestHarmonize:
             assert not torch.equal(latents[..., ~still], expected[..., ~still])
         assert torch.equal(seen[-1][1][..., frozen], run.clean[..., frozen])
         assert run.levels[0] == (0.0, 1.0) and all(a + s == pytest.approx(1) for a, s in run.levels)
+
+    @pytest.mark.parametrize("grow", [0.0, 32.0])
+    def test_timestep_mode_and_growth(
+        self, engine: Engine, store: PictureStore, model: str, grow: float
+    ) -> None:
+        """A place is held while the model's time is above its strength, whatever shift the pipeline sets."""
+        seen: list[tuple[int, torch.Tensor]] = []
+
+        class Look(Method):
+            order = 99
+
+            def after_step(self, index: int, latents: torch.Tensor) -> torch.Tensor:
+                seen.append((index, latents.clone()))
+                return latents
+
+        left = store.put(tiny.box(0, 0, 64, 32))
+        request = collage(store, model, background_harmonize=1.0, harmonize_by="timestep", grow=grow)
+        layer = dataclasses.replace(request.layers[0], mask=left, harmonize=0.5)
+        request = request.replace(layers=(layer,))
+        held = Harmonize()
+        sampled(engine.load(model), request, store, [held, Look()])
+        run = held._run
+        assert run.clean is not None and run.noise is not None
+        assert run.times == pytest.approx([sigma for _, sigma in run.levels], abs=1e-6)
+        release = next(k for k, time in enumerate(run.times) if time <= 0.5)
+        half = run.latent_size[1] // 2
+        assert held.release[:, :half].eq(release).all() and held.release[:, half:].eq(0).all()
+        for index, latents in seen:
+            expected = schedulers.noised(run.clean, run.noise, run.levels[index + 1], False)
+            wide = half + int(grow * run.times[index + 1] / run.card.factor)
+            kept = (latents == expected).all(1).all(1)[0]
+            assert kept.tolist() == [index + 1 <= release and x < wide for x in range(run.latent_size[1])]
 
     def test_levels_are_what_the_scheduler_uses(
         self, engine: Engine, store: PictureStore, model: str
@@ -420,10 +505,10 @@ class TestNegToMe:
         loaded = engine.load(model)
         plain = tiny.pictures(engine, text(model), store)[0]
         off = text(model, avoids=(tiny.avoid(store, threshold=1.0), tiny.avoid(store, 8, threshold=1.0)))
-        assert tiny.moved(plain, tiny.pictures(engine, off, store)[0]) < 0.5
+        trace = tiny.moved(plain, tiny.pictures(engine, off, store)[0])
         on = text(model, avoids=(tiny.avoid(store),))
         by = {way: tiny.pictures(engine, on.replace(avoid_by=way), store)[0] for way in ("push", "guidance")}
-        assert tiny.moved(plain, by["push"]) > 0.2
+        assert trace < 0.05 and tiny.moved(plain, by["push"]) > max(0.1, 4 * trace)
         assert tiny.moved(plain, by["guidance"]) > 0.05
         # a model whose guidance is distilled has no negative branch to pull
         assert np.array_equal(by["push"], by["guidance"]) == (model not in GUIDED)
@@ -446,6 +531,26 @@ class TestNegToMe:
         # the prompt's own call has no row that moves
         added = [row - later for row, later in zip(rows[: 2 * a_step], rows[2 * a_step :], strict=True)]
         assert added == ([0, 1, 0, 1] if two_calls else [1, 1]), "and the rows leave after the window"
+
+    def test_an_avoid_in_a_layer_moves_features_there_alone(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        moved: list[bool] = []
+
+        class Watched(Avoid):
+            def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
+                new = super().moved(features, step, grid)
+                if step.references:
+                    mask = torch.from_numpy(store.get(self._run.request.layers[0].mask).copy())[None] / 255
+                    inside = area_resized(mask, grid).flatten() > 0
+                    assert torch.equal(new[:, ~inside], features[:, ~inside])
+                    assert torch.equal(new[step.rows :], features[step.rows :]), "nor does the reference"
+                    moved.append(not torch.equal(new[:, inside], features[:, inside]))
+                return new
+
+        request = collage(store, model, avoids=(tiny.avoid(store, layer=0),), avoid_by="push")
+        sampled(engine.load(model), request, store, [ReferenceRows(), Watched()])
+        assert moved and all(moved)
 
 
 class TestBatchAndCleanUp:
@@ -560,6 +665,7 @@ class TestWords:
         "schnell": ("tokenizer_2", [1, 2, 3, 4]),
         "chroma": ("tokenizer", [1, 2, 3, 4]),
         "zimage": ("tokenizer", [4, 5]),
+        "flux2": ("tokenizer", [503, 504]),
         "klein": ("tokenizer", [4, 5]),
         "qwen": ("tokenizer", [1, 2]),
     }
@@ -588,7 +694,8 @@ class TestWords:
             handle.remove()
         before = {"sd3": -77, "qwen": 34}.get(model, 0)
         spelt = [int(read[0][0, place + before]) for place in places]
-        words = getattr(loaded.pipe, name).decode(spelt)
+        tokenizer = getattr(loaded.pipe, name)
+        words = getattr(tokenizer, "tokenizer", tokenizer).decode(spelt)
         assert words.replace(" ", "") == "redcar"
 
     def test_cut_off(self, engine: Engine, store: PictureStore, model: str) -> None:

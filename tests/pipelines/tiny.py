@@ -305,6 +305,7 @@ def run_of(engine: Engine, request: RenderRequest, store: PictureStore, images: 
         first=how.first,
         steps=how.steps,
         levels=schedulers.levels(scheduler),
+        times=schedulers.times(scheduler),
         exploding=request.scheduler in schedulers.EXPLODING,
         latent_size=cells,
         tokens=loaded.family.tokens(pipe, request),

@@ -16,6 +16,7 @@ from diffusers import (
     ChromaTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -27,8 +28,13 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 from tokenizers import AddedToken, Tokenizer, models, trainers
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -179,22 +185,30 @@ TEMPLATE_WORDS = (
 )
 
 
-@cache
-def qwen_words() -> Qwen2Tokenizer:
-    """Qwen's tokenizer class; the words of `tiny.WORDS` and of its image template are one token each."""
+def byte_level(lines: list[str]) -> Tokenizer:
+    """Byte pairs learned from ``lines``, so that each of their words is one token."""
     bare = Tokenizer(models.BPE())
     bare.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    bare.decoder = ByteLevelDecoder()
     trainer = trainers.BpeTrainer(
         vocab_size=5000, min_frequency=1, initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False
     )
-    lines = [
-        TEMPLATE_WORDS,
-        "\nuser\n",
-        *TEMPLATE_WORDS.split(),
-        *tiny.WORDS,
-        *(f" {word}" for word in tiny.WORDS),
-    ]
     bare.train_from_iterator(lines * 3, trainer)
+    return bare
+
+
+@cache
+def qwen_words() -> Qwen2Tokenizer:
+    """Qwen's tokenizer class; the words of `tiny.WORDS` and of its image template are one token each."""
+    bare = byte_level(
+        [
+            TEMPLATE_WORDS,
+            "\nuser\n",
+            *TEMPLATE_WORDS.split(),
+            *tiny.WORDS,
+            *(f" {word}" for word in tiny.WORDS),
+        ]
+    )
     model = json.loads(bare.to_str())["model"]
     vocab = dict(model["vocab"])
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
@@ -285,10 +299,9 @@ def zimage() -> ZImagePipeline:
     )
 
 
-def klein() -> Flux2KleinPipeline:
-    """As FLUX.2 Klein base: three of the text model's 28 layers are read."""
-    torch.manual_seed(60)
-    transformer = Flux2Transformer2DModel(
+def flux2_transformer(guided: bool) -> Flux2Transformer2DModel:
+    """One block of each kind."""
+    return Flux2Transformer2DModel(
         in_channels=16,
         num_layers=1,
         num_single_layers=1,
@@ -297,8 +310,12 @@ def klein() -> Flux2KleinPipeline:
         joint_attention_dim=48,
         timestep_guidance_channels=16,
         axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=False,
+        guidance_embeds=guided,
     )
+
+
+def flux2_autoencoder() -> AutoencoderKLFlux2:
+    """With statistics of its own, as a trained one has."""
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -309,6 +326,13 @@ def klein() -> Flux2KleinPipeline:
     ).eval()
     vae.bn.running_mean.normal_(std=0.2)
     vae.bn.running_var.uniform_(0.2, 0.6)
+    return vae
+
+
+def klein() -> Flux2KleinPipeline:
+    """As FLUX.2 Klein base: three of the text model's 28 layers are read."""
+    torch.manual_seed(60)
+    transformer, vae = flux2_transformer(guided=False), flux2_autoencoder()
     torch.manual_seed(60)
     return Flux2KleinPipeline(
         transformer=awake(transformer),
@@ -317,6 +341,82 @@ def klein() -> Flux2KleinPipeline:
         text_encoder=language_model(62, 28),
         tokenizer=qwen_words(),
         is_distilled=False,
+    )
+
+
+MISTRAL_CHAT = """{{- bos_token }}{%- for message in messages %}\
+{%- set text = message.content | map(attribute='text') | join('') %}\
+{%- if message.role == 'system' %}{{- '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}\
+{%- else %}{{- '[INST]' + text + '[/INST]' }}{%- endif %}{%- endfor %}"""
+"""Mistral Small's chat template, as far as a system message and a user's text reach."""
+MISTRAL_MARKS = (
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[INST]",
+    "[/INST]",
+    "[IMG]",
+    "[IMG_BREAK]",
+    "[IMG_END]",
+)
+
+
+class WordProcessor(ProcessorMixin):
+    """The base of FLUX.2's processor, whose template and call are what it reads words with.
+
+    The class itself, PixtralProcessor, adds pictures and wants torchvision for them, which the tests do without.
+    """
+
+    def __init__(self, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any) -> None:
+        super().__init__(tokenizer, chat_template=chat_template, **kwargs)
+
+
+@cache
+def mistral_words() -> WordProcessor:
+    """A processor over a byte-level vocabulary with Mistral's marks; it pads on the left."""
+    bare = byte_level([*tiny.WORDS, *(f" {word}" for word in tiny.WORDS)])
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=bare,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        padding_side="left",
+        chat_template=MISTRAL_CHAT,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    words.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in MISTRAL_MARKS])
+    return WordProcessor(words, chat_template=MISTRAL_CHAT)
+
+
+def flux2() -> Flux2Pipeline:
+    """As FLUX.2 dev: three of the text model's 30 layers are read."""
+    torch.manual_seed(80)
+    transformer, vae = flux2_transformer(guided=True), flux2_autoencoder()
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "head_dim": 8}
+    config = Mistral3Config(
+        text_config={
+            **size,
+            "model_type": "mistral",
+            "vocab_size": len(mistral_words().tokenizer) + 8,
+            "num_hidden_layers": 30,
+            "num_key_value_heads": 1,
+        },
+        vision_config={
+            **size,
+            "model_type": "pixtral",
+            "num_hidden_layers": 1,
+            "image_size": 16,
+            "patch_size": 8,
+        },
+        image_token_index=1,
+    )
+    torch.manual_seed(80)
+    return Flux2Pipeline(
+        transformer=awake(transformer),
+        scheduler=flow(),
+        vae=vae,
+        text_encoder=Mistral3ForConditionalGeneration(config).eval(),
+        tokenizer=mistral_words(),
     )
 
 
@@ -384,6 +484,7 @@ KINDS: dict[str, Any] = {
     "schnell": lambda: flux(guided=False),
     "chroma": chroma,
     "zimage": zimage,
+    "flux2": flux2,
     "klein": klein,
     "qwen": qwen,
 }
@@ -401,7 +502,7 @@ def card_for(name: str) -> ModelCard:
         schedulers=FLOW_SCHEDULERS,
         steps=4,
         guidance=0.0 if name == "schnell" else 3.5,
-        factor=16 if name == "klein" else 8,
+        factor=16 if name in ("flux2", "klein") else 8,
         negtome_blocks=("double", "single"),
         origin="tests",
     )

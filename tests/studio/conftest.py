@@ -108,6 +108,8 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             axis=draw(st.sampled_from(["source", "released"])),
             avoid_by=draw(st.sampled_from(["guidance", "push"])),
             attend_both_ways=draw(st.booleans()),
+            harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
+            grow=draw(st.floats(-128, 128)),
         )
 
     return documents()

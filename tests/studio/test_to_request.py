@@ -73,6 +73,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         axis="released",
         avoid_by="push",
         attend_both_ways=True,
+        harmonize_by="timestep",
+        grow=-12.5,
     )
     request = prepared.request
     assert {word: getattr(request.layers[0], word) for word in words} == words
@@ -85,6 +87,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
     assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
     assert request.negative_prompt == "rain" and request.attend_both_ways
+    assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
 

@@ -17,7 +17,15 @@ from pipelines.attention.kernel import Kernel
 from pipelines.engine import Engine
 from pipelines.errors import EngineError
 from pipelines.methods.base import Run
-from pipelines.methods.harmonize import Harmonize, gaussian, release_map, steps_run, strength_map
+from pipelines.methods.harmonize import (
+    Harmonize,
+    gaussian,
+    grown,
+    release_by_times,
+    release_map,
+    steps_run,
+    strength_map,
+)
 from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
 from pipelines.sampling import plan
@@ -123,6 +131,72 @@ class TestMaps:
     def test_no_radius_no_blur(self) -> None:
         mask = self.masks()[0]
         assert gaussian(mask, 0.0) is mask
+
+
+class TestTimes:
+    """Strength as a share of the timesteps."""
+
+    @given(st.floats(0, 1), st.lists(st.floats(0.001, 1), min_size=1, max_size=20, unique=True))
+    def test_held_while_the_time_is_above(self, strength: float, found: list[float]) -> None:
+        times = [*sorted(found, reverse=True), 0.0]
+        release = int(release_by_times(torch.tensor(strength), (1, 1), times))
+        if strength == 1:
+            assert release == 0
+        else:
+            shown = float(torch.tensor(strength))
+            assert all(times[k] > shown for k in range(release))
+            assert times[release] <= shown + 2e-6
+
+    def test_frozen_is_never_released_and_full_at_once(self) -> None:
+        strengths = torch.tensor([[0.0, 0.5, 1.0]])
+        assert release_by_times(strengths, (1, 3), [1.0, 0.75, 0.5, 0.25, 0.0]).tolist() == [[4, 2, 0]]
+
+    @pytest.mark.parametrize("scheduler", ["dpm++2m", "ddim", "euler"])
+    def test_on_a_unet_it_is_nearly_the_share_of_steps(
+        self, engine: Engine, store: PictureStore, scheduler: str
+    ) -> None:
+        request = tiny.collage_request(
+            store, "sd_noise", car={"harmonize": 0.4}, cat={"harmonize": 0.0}, steps=20, scheduler=scheduler
+        ).replace(background_harmonize=0.8)
+        by_steps, by_times = Harmonize(), Harmonize()
+        by_steps.begin(tiny.run_of(engine, request, store), Kernel())
+        by_times.begin(tiny.run_of(engine, request.replace(harmonize_by="timestep"), store), Kernel())
+        assert int((by_steps.release - by_times.release).abs().max()) <= 1
+        pictures = [
+            tiny.pictures(engine, request.replace(harmonize_by=mode, steps=6), store)[0]
+            for mode in ("steps", "timestep")
+        ]
+        assert np.array_equal(pictures[0][tiny.CAT == 255], pictures[1][tiny.CAT == 255])
+
+
+class TestGrowth:
+    def test_direction(self) -> None:
+        """Above 0 what is held grows, below 0 what is free: opposite maps, and 0 is no change."""
+        held = torch.zeros(7, 9, dtype=torch.bool)
+        held[2:5, 3:6] = True
+        wide, narrow = grown(held, 1), grown(held, -1)
+        assert wide.sum() == 25 and wide[1:6, 2:7].all() and narrow.sum() == 1 and narrow[3, 4]
+        assert torch.equal(grown(held, 0), held) and torch.equal(grown(~held, -1), ~wide)
+        assert grown(torch.ones(3, 3, dtype=torch.bool), -2).all(), "the picture's edge is no border"
+        assert not grown(torch.zeros(3, 3, dtype=torch.bool), 2).any()
+
+    def test_it_falls_with_the_time_and_ends_exact(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        whole = {"harmonize": 1.0}
+        request = tiny.collage_request(store, model, whole, {"harmonize": 0.0}, background_harmonize=1.0)
+        run = tiny.run_of(engine, request.replace(grow=24.0), store)
+        plain, wide = Harmonize(), Harmonize()
+        plain.begin(tiny.run_of(engine, request, store), Kernel())
+        wide.begin(run, Kernel())
+        sizes = [int(wide.held(k, k).sum() - plain.held(k, k).sum()) for k in range(1, run.steps + 1)]
+        assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0 and sizes[-1] == 0
+        off, on, free = (
+            tiny.pictures(engine, request.replace(grow=grow), store)[0] for grow in (0.0, 24.0, -24.0)
+        )
+        assert tiny.moved(off, on) > 0.1 and tiny.moved(off, free) > 0.1
+        for picture in (off, on, free):
+            assert np.array_equal(picture[tiny.CAT == 255], tiny.picture(1)[tiny.CAT == 255])
 
 
 class TestPins:
