@@ -192,6 +192,15 @@ class _Job:
         self.say(Started(request.prompt, how.count, request.images))
         if request.spread and request.images == 1:
             self.warn("spread has no other image to push away from; set images to 2 or more.")
+        for layer in request.layers:
+            if layer.vary and request.images == 1:
+                self.warn(
+                    f"layer {layer.name!r}: vary has no other image; set images to 2 or more.", layer.name
+                )
+            elif layer.vary and layer.harmonize == 0:
+                self.warn(
+                    f"layer {layer.name!r} is frozen, so vary cannot change it; raise harmonize.", layer.name
+                )
         frozen = self.pictures.get(request.frozen) if request.frozen else None
         seeds = [request.seed + k for k in range(request.images)]
         done: list[Pixels] = []

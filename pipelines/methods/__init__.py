@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 UNBUILT = {
     "keep_shape": "set keep_shape to 0",
     "look": "switch look off",
-    "vary": "set vary to 0, or use spread",
 }
 """Words of a layer that no method does yet, and what to do; asked for, they are refused by name."""
 
@@ -27,6 +26,7 @@ def methods_for(request: RenderRequest) -> list[Method]:
     from pipelines.methods.layer_attention import LayerAttention
     from pipelines.methods.negtome import Avoid, Spread
     from pipelines.methods.reference_rows import ReferenceRows
+    from pipelines.methods.vary import Vary
 
     for layer in request.layers:
         for word, advice in UNBUILT.items():
@@ -39,7 +39,10 @@ def methods_for(request: RenderRequest) -> list[Method]:
         chosen.append(LayerAttention())
     if any(avoid.alpha for avoid in request.avoids):
         chosen += [ReferenceRows(), Avoid()]
-    if request.spread and request.images > 1:
+    varies = any(layer.vary for layer in request.layers)
+    if varies and request.images > 1:
+        chosen.append(Vary())
+    if (request.spread or varies) and request.images > 1:
         chosen.append(Spread())
     strengths = {request.background_harmonize, *(layer.harmonize for layer in request.layers)}
     if request.collage is not None and len(strengths) > 1:  # one strength everywhere is plain image-to-image

@@ -1,6 +1,6 @@
 """What a method is, and what it is told.
 
-A method is an object with an ``order`` and any of the five moments below. The engine makes the objects from the
+A method is an object with an ``order`` and any of the six moments below. The engine makes the objects from the
 request, sorts them and calls them; it knows none by name. Everything a method needs is on the `Run` (one call of a
 pipeline) and the `Step` (one call of its denoiser).
 """
@@ -85,9 +85,15 @@ class Method:
     order = 0
     joint = False
     """True where the images of a batch act on each other and so must be sampled in one call."""
+    composes = False
+    """True where the method changes what the run draws (`compose`)."""
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Before the first step of each call: build what does not change, put functions into the kernel's slots."""
+
+    def compose(self, drawn: torch.Tensor) -> torch.Tensor:
+        """What the run draws for its images, (images, …, h, w): start noise, sampled clean latents, a step's noise."""
+        return drawn
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Before each denoiser call; may lengthen ``inputs``."""

@@ -15,6 +15,7 @@ import torch
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
+from pipelines.methods.vary import token_alpha, varying_layers, varying_masks
 
 CHUNK = 1024
 """Source tokens matched at once: memory is CHUNK × reference tokens, the arithmetic the same."""
@@ -108,14 +109,30 @@ class _InSelfAttention(Method):
 
 
 class Spread(_InSelfAttention):
-    """Away from the other images of the batch, over the whole picture."""
+    """Away from the other images of the batch: over the whole picture, and inside the layers that vary."""
 
     order = 30
     joint = True
 
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        super().begin(run, kernel)
+        self._alphas: dict[tuple[int, int], torch.Tensor] = {}
+
+    def _alpha(self, grid: tuple[int, int]) -> float | torch.Tensor:
+        """One number, or one for each token where layers vary."""
+        run = self._run
+        layers = varying_layers(run)
+        if not layers:
+            return run.request.spread
+        if grid not in self._alphas:
+            self._alphas[grid] = token_alpha(run.request.spread, layers, varying_masks(run), grid)
+        return self._alphas[grid]
+
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
-        alpha = request.spread
+        alpha = self._alpha(grid)
+        if isinstance(alpha, torch.Tensor):
+            alpha = alpha.to(features.dtype)
         out = features.clone()
         for branch in step.branches:
             for row in branch:

@@ -41,7 +41,11 @@ class ReferenceRows(Method):
         """Lengthen the batch in active steps, where any of its rows is to move."""
         if self._clean is None or step.index - self._run.first >= self._run.active_steps:
             return
-        if self._run.request.avoid_by == "guidance" and step.steering > 0 and len(step.conditional) == step.rows:
+        if (
+            self._run.request.avoid_by == "guidance"
+            and step.steering > 0
+            and len(step.conditional) == step.rows
+        ):
             return  # guidance in two calls, and this is the prompt's
         rows = noised(self._clean, self._noise, step.level, exploding=False).to(inputs.sample.dtype)
         inputs.sample = torch.cat([inputs.sample, self._run.family.pack(rows)])

@@ -27,6 +27,7 @@ from pipelines.methods.base import Inputs, Method, Run, Step, area_resized
 from pipelines.methods.harmonize import Harmonize
 from pipelines.methods.layer_attention import LayerAttention
 from pipelines.methods.negtome import Spread
+from pipelines.methods.vary import inside_cells
 from pipelines.models import CARDS
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -506,7 +507,7 @@ class TestRefusals:
         asked: dict[str, RenderRequest] = {
             "keep_shape": collage(store, model, car={"keep_shape": 0.5}),
             "look": collage(store, model, car={"look": True}),
-            "vary": collage(store, model, car={"vary": 0.5}),
+            "vary": collage(store, model, car={"vary": 0.5}, images=2),
             "negative_prompt": text(model, negative_prompt="rain"),
         }
         for word, request in asked.items():
@@ -516,6 +517,44 @@ class TestRefusals:
             else:
                 with pytest.raises(UnsupportedError, match=word.replace("_", " ")):
                     tiny.pictures(engine, request, store)
+
+
+class TestVary:
+    @pytest.mark.parametrize("background", [0.5, 1.0])
+    def test_one_noise_outside_and_each_its_own_inside(
+        self, engine: Engine, store: PictureStore, model: str, background: float
+    ) -> None:
+        """What the denoiser is first given: by image-to-image's own noise, by ours, and from pure noise."""
+        loaded, kept = engine.load(model), []
+        cells = inside_cells(torch.from_numpy(tiny.CAT)[None] / 255, (64 // loaded.card.factor,) * 2)
+
+        class Watch(Method):
+            order = 99
+
+            def before_forward(self, step: Step, inputs: Inputs) -> None:
+                size = step.latent_size
+                kept.append(loaded.family.unpack(inputs.sample[step.branches[0]].clone(), size))
+
+        def start(vary: float) -> torch.Tensor:
+            kept.clear()
+            wanted = {"harmonize": 0.5, "vary": vary}
+            request = collage(
+                store,
+                model,
+                car={"harmonize": 0.5},
+                cat=wanted,
+                background_harmonize=background,
+                images=2,
+                steps=2,
+            )
+            sampled(loaded, request, store, [*methods_for(request), Watch()], seeds=2)
+            return kept[0]
+
+        on, off = start(1.0), start(0.0)
+        assert torch.equal(on[0], off[0]) and torch.equal(on[:, :, cells], off[:, :, cells])
+        assert torch.equal(on[1, :, ~cells], on[0, :, ~cells])
+        assert not torch.equal(off[1, :, ~cells], off[0, :, ~cells])
+        assert not torch.equal(on[1, :, cells], on[0, :, cells])
 
 
 def test_from_a_collage_file_to_a_png(
