@@ -26,6 +26,9 @@ MAX_SIDE = 2048
 MAX_PROMPT = 8000
 AXES = ("source", "released")
 WAYS = ("guidance", "push")
+MATCHES = ("all", "nearest", "first")
+PARTS = ("down", "mid", "up", "double", "single")
+MAX_EVERY = 16
 
 T = TypeVar("T")
 
@@ -81,15 +84,16 @@ class AvoidRequest:
 class RenderRequest:
     """Everything that decides the pictures of one run.
 
-    ``collage`` names the flat collage, uint8 (height, width, 3); None is plain text-to-image. ``frozen`` names
-    uint8 (height, width, 4): what harmonize 0 keeps, colour of the frozen layers, alpha = sum of their visible
-    masks; it is laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the
-    alpha of NegToMe between the images of the batch with ``spread_threshold`` as least cosine similarity;
-    ``window`` is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is
-    "source" (paper) or "released" (the released code's reading); ``avoid_by`` is "guidance" or "push"
-    (`negtome.Avoid`). ``attend_both_ways`` also lets the words look less at what is outside their layer, in models
-    whose text and picture attend to each other (ours: what leaks through the text tokens otherwise comes back). Image k
-    uses seed + k.
+    ``collage`` names the flat collage, uint8 (height, width, 3); None is plain text-to-image. ``frozen`` names uint8
+    (height, width, 4): what harmonize 0 keeps, colour of the frozen layers, alpha = sum of their visible masks; it is
+    laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the alpha of NegToMe
+    between the images of the batch with ``spread_threshold`` as least cosine similarity; ``spread_match``,
+    ``spread_parts`` and ``spread_every`` say which images are the reference, which parts of the denoiser act (none
+    named: those of the model card) and that only every n-th reference token counts (`negtome.Spread`). ``window`` is
+    the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
+    "released" (the released code's reading); ``avoid_by`` is "guidance" or "push" (`negtome.Avoid`).
+    ``attend_both_ways`` also lets the words look less at what is outside their layer, in models whose text and picture
+    attend to each other (ours: what leaks through the text tokens otherwise comes back). Image k uses seed + k.
     """
 
     model: str
@@ -104,6 +108,9 @@ class RenderRequest:
     avoids: tuple[AvoidRequest, ...] = ()
     spread: float = 0.0
     spread_threshold: float = 0.7
+    spread_match: str = "all"
+    spread_parts: tuple[str, ...] = ()
+    spread_every: int = 1
     window: float = 0.25
     axis: str = "source"
     avoid_by: str = "guidance"
@@ -143,7 +150,8 @@ class RenderRequest:
             for layer in data.pop("layers", ())
         )
         avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))
-        return _build(cls, {**data, "layers": layers, "avoids": avoids}, "request")
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+        return _build(cls, {**data, **lists, "layers": layers, "avoids": avoids}, "request")
 
     def replace(self, **changes: Any) -> RenderRequest:
         """A copy with some fields changed; checked like a new one."""
@@ -194,10 +202,17 @@ def _check(request: RenderRequest) -> None:
     bounded("spread", request.spread, -1, 3)
     bounded("spread threshold", request.spread_threshold, 0, 1)
     bounded("window", request.window, 0, 1)
-    if request.axis not in AXES:
-        raise FieldError(f"axis is {request.axis!r}; give one of {', '.join(AXES)}.")
-    if request.avoid_by not in WAYS:
-        raise FieldError(f"avoid_by is {request.avoid_by!r}; give one of {', '.join(WAYS)}.")
+    for word, known in (("axis", AXES), ("avoid_by", WAYS), ("spread_match", MATCHES)):
+        if getattr(request, word) not in known:
+            raise FieldError(f"{word} is {getattr(request, word)!r}; give one of {', '.join(known)}.")
+    parts = request.spread_parts
+    if not isinstance(parts, tuple) or not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
+        raise FieldError(f"spread_parts is {parts!r}; give some of {', '.join(PARTS)}, each once, or none.")
+    whole("spread_every", request.spread_every, 1, MAX_EVERY)
+    if request.spread_every > 1 and request.axis == "released":
+        raise FieldError(
+            "spread_every leaves reference tokens out, and the released axis needs them all; set it to 1."
+        )
     if type(request.attend_both_ways) is not bool:
         raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:

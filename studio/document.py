@@ -36,6 +36,7 @@ Digest = Annotated[
 ]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="a colour such as '#c8d4e0'")]
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", description="a name on one line")]
+Part = Literal["down", "mid", "up", "double", "single"]
 Point = Annotated[tuple[Position, Position], Field(strict=False)]
 
 
@@ -145,11 +146,14 @@ class Avoid(_Part):
 class Collage(_Part):
     """The whole document. ``layers`` run from bottom to top; ``seed`` None is random, and 0 is a seed.
 
-    ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the
-    images of a batch over the whole picture, ``window`` the share of the steps in which NegToMe acts,
-    ``axis`` "source" as in the paper or "released" as in its released code. ``avoid_by`` "guidance" lets guidance
-    steer away from avoid references, "push" pushes in every branch as in the paper. ``attend_both_ways`` also
-    keeps words from looking at what is outside their layer, in models whose text and picture attend to each other.
+    ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the images of a
+    batch over the whole picture; ``spread_match`` says which of them are an image's reference ("all" the others,
+    the one "nearest", or the "first" of the batch, as in the paper), ``spread_parts`` in which parts of the
+    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough. ``window``
+    the share of the steps in which NegToMe acts, ``axis`` "source" as in the paper or "released" as in its released
+    code. ``avoid_by`` "guidance" lets guidance steer away from avoid references, "push" pushes in every branch as
+    in the paper. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
+    text and picture attend to each other.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -168,6 +172,9 @@ class Collage(_Part):
     avoids: Annotated[tuple[Avoid, ...], Field(strict=False, max_length=8)] = ()
     spread: Annotated[float, Field(ge=0, le=3)] = 0.0
     spread_threshold: Share | None = None
+    spread_match: Literal["all", "nearest", "first"] = "all"
+    spread_parts: Annotated[tuple[Part, ...], Field(strict=False, max_length=5)] = ()
+    spread_every: Annotated[int, Field(ge=1, le=16)] = 1
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
     avoid_by: Literal["guidance", "push"] = "guidance"

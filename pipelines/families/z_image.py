@@ -25,6 +25,7 @@ class ZImageFamily(TransformerFamily):
     image_to_image = "ZImageImg2ImgPipeline"
     joint = Joint(text_first=False, align=32)
     keeps_float32 = True
+    parts = ("single",)
 
     def site(self, name: str, module: torch.nn.Module) -> Site | None:
         """The main line; the refiners before it see the picture or the words alone."""

@@ -87,6 +87,8 @@ def requests(draw: st.DrawFn) -> RenderRequest:
         avoids=tuple(draw(st.lists(avoids, max_size=3))),
         spread=draw(st.floats(-1, 3)),
         spread_threshold=draw(share),
+        spread_match=draw(st.sampled_from(("all", "nearest", "first"))),
+        spread_parts=draw(st.sampled_from(((), ("up",), ("double", "single")))),
         window=draw(share),
         axis=draw(st.sampled_from(("source", "released"))),
         avoid_by=draw(st.sampled_from(("guidance", "push"))),
@@ -159,6 +161,9 @@ def test_bad_json_is_refused_by_name(text: str, says: str) -> None:
         ("window", [-0.1, 1.1]),
         ("axis", ["", "both"]),
         ("avoid_by", ["", "both"]),
+        ("spread_match", ["", "last"]),
+        ("spread_parts", ["up", ("head",), ("up", "up"), ["up"]]),
+        ("spread_every", [0, 17, 2.0]),
         ("prompt", ["a" * (MAX_PROMPT + 1)]),
         ("negative_prompt", ["a" * (MAX_PROMPT + 1)]),
     ],
@@ -194,6 +199,12 @@ def test_bounds_of_avoids_name_the_avoid(field: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(FieldError, match="avoid 'that'"):
             RenderRequest(**PLAIN, avoids=(AvoidRequest(**{**AVOID, field: value}),))
+
+
+def test_the_released_axis_takes_every_token() -> None:
+    assert RenderRequest(**PLAIN, spread_every=2).spread_every == 2
+    with pytest.raises(FieldError, match="spread_every"):
+        RenderRequest(**PLAIN, spread_every=2, axis="released")
 
 
 def test_counts() -> None:

@@ -66,6 +66,9 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread=1.5,
         spread_threshold=0.0,
         window=0.0,
+        spread_match="first",
+        spread_parts=("up", "mid"),
+        spread_every=1,
         axis="released",
         avoid_by="push",
         attend_both_ways=True,
@@ -80,6 +83,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
     assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert (request.spread_match, request.spread_parts) == ("first", ("up", "mid"))
+    assert prepare(library, spread_every=3)[0].request.spread_every == 3
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
