@@ -29,6 +29,7 @@ WAYS = ("guidance", "push")
 MATCHES = ("all", "nearest", "first")
 PARTS = ("down", "mid", "up", "double", "single")
 MAX_EVERY = 16
+MAX_LEVEL = 14.6
 
 T = TypeVar("T")
 
@@ -93,7 +94,10 @@ class RenderRequest:
     the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
     "released" (the released code's reading); ``avoid_by`` is "guidance" or "push" (`negtome.Avoid`).
     ``attend_both_ways`` also lets the words look less at what is outside their layer, in models whose text and picture
-    attend to each other (ours: what leaks through the text tokens otherwise comes back). Image k uses seed + k.
+    attend to each other (ours: what leaks through the text tokens otherwise comes back). ``cads`` is the strength s of
+    noise on the condition (arXiv 2310.17347), full above the time ``cads_high``, none below ``cads_low`` (1 is the
+    start of the schedule), ``cads_mix`` its ψ. ``guidance_interval`` (σ_lo, σ_hi) confines guidance to noise levels σ/α
+    above σ_lo and up to σ_hi (arXiv 2404.07724). Image k uses seed + k.
     """
 
     model: str
@@ -115,6 +119,11 @@ class RenderRequest:
     axis: str = "source"
     avoid_by: str = "guidance"
     attend_both_ways: bool = False
+    cads: float = 0.0
+    cads_low: float = 0.6
+    cads_high: float = 0.9
+    cads_mix: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     scheduler: str
     steps: int
     guidance: float
@@ -162,6 +171,9 @@ def _to_floats(part: object) -> None:
     """4 becomes 4.0 and −0.0 becomes 0.0 where a float is meant, so that equal parts have equal JSON."""
     for field in dataclasses.fields(part):  # type: ignore[arg-type]
         value = getattr(part, field.name)
+        if field.type.startswith("tuple[float") and isinstance(value, tuple):
+            value = tuple(one + 0.0 if type(one) in (int, float) else one for one in value)
+            object.__setattr__(part, field.name, value)
         if field.type == "float" and isinstance(value, int | float) and not isinstance(value, bool):
             object.__setattr__(part, field.name, float(value) + 0.0)
 
@@ -202,6 +214,20 @@ def _check(request: RenderRequest) -> None:
     bounded("spread", request.spread, -1, 3)
     bounded("spread threshold", request.spread_threshold, 0, 1)
     bounded("window", request.window, 0, 1)
+    bounded("cads", request.cads, 0, 2)
+    bounded("cads_low", request.cads_low, 0, 1)
+    bounded("cads_high", request.cads_high, 0, 1)
+    bounded("cads_mix", request.cads_mix, 0, 1)
+    if request.cads_low > request.cads_high:
+        raise FieldError("cads_low is above cads_high; lower it.")
+    interval = request.guidance_interval
+    if interval is not None:
+        if not isinstance(interval, tuple) or len(interval) != 2:
+            raise FieldError(f"guidance_interval is {interval!r}; give two noise levels, or none.")
+        for bound in interval:
+            bounded("guidance_interval", bound, 0, MAX_LEVEL)
+        if interval[0] >= interval[1]:
+            raise FieldError(f"guidance_interval is {interval!r}; give the lower noise level first.")
     for word, known in (("axis", AXES), ("avoid_by", WAYS), ("spread_match", MATCHES)):
         if getattr(request, word) not in known:
             raise FieldError(f"{word} is {getattr(request, word)!r}; give one of {', '.join(known)}.")

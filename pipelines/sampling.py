@@ -88,6 +88,7 @@ def sample(
         images=len(seeds),
         first=how.first,
         steps=how.steps,
+        seeds=seeds,
         levels=schedulers.levels(scheduler),
         exploding=request.scheduler in schedulers.EXPLODING,
         latent_size=(request.height // card.factor, request.width // card.factor),
@@ -293,11 +294,14 @@ def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: 
         return run.family.write(inputs, args)
 
     def after(module: torch.nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        if current is None or not current.references:
+        if current is None:
             return output
-        result = output[0] if isinstance(output, tuple) else output.sample
+        given = output[0] if isinstance(output, tuple) else output.sample
+        result = given
         for method in methods:
             result = method.after_forward(current, result)
+        if result is given:
+            return output
         return (result, *output[1:]) if isinstance(output, tuple) else type(output)(sample=result)
 
     handles = [

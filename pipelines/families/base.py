@@ -172,6 +172,14 @@ class Family:
         """The empty prompt as one row of the denoiser's text inputs."""
         raise TypeError("a family says how it encodes the empty prompt")
 
+    def texts(self, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The token states of each row, (T, D)."""
+        return list(kwargs["encoder_hidden_states"].unbind(0))
+
+    def put_texts(self, kwargs: dict[str, Any], texts: list[torch.Tensor]) -> None:
+        """The inverse of `texts`; what the pipeline keeps is left as it was."""
+        kwargs["encoder_hidden_states"] = torch.stack(texts)
+
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
         raise TypeError("a family says which arguments have rows")

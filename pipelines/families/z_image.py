@@ -72,6 +72,14 @@ class ZImageFamily(TransformerFamily):
         states, _ = pipe.encode_prompt("", do_classifier_free_guidance=False)
         return {"cap_feats": states[0][None]}
 
+    def texts(self, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """A list already."""
+        return list(kwargs["cap_feats"])
+
+    def put_texts(self, kwargs: dict[str, Any], texts: list[torch.Tensor]) -> None:
+        """As it came."""
+        kwargs["cap_feats"] = texts
+
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Texts are a list of their own lengths, which the model pads and masks."""
         time = kwargs["t"]

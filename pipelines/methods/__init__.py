@@ -22,6 +22,8 @@ def methods_for(request: RenderRequest) -> list[Method]:
 
     Raises `UnsupportedError`, naming layer and word, for what no method can do yet.
     """
+    from pipelines.methods.cads import Cads
+    from pipelines.methods.guidance_interval import GuidanceInterval
     from pipelines.methods.harmonize import Harmonize
     from pipelines.methods.layer_attention import LayerAttention
     from pipelines.methods.negtome import Avoid, Spread
@@ -44,6 +46,10 @@ def methods_for(request: RenderRequest) -> list[Method]:
         chosen.append(Vary())
     if (request.spread or varies) and request.images > 1:
         chosen.append(Spread())
+    if request.cads:
+        chosen.append(Cads())
+    if request.guidance_interval is not None:
+        chosen.append(GuidanceInterval())
     strengths = {request.background_harmonize, *(layer.harmonize for layer in request.layers)}
     if request.collage is not None and len(strengths) > 1:  # one strength everywhere is plain image-to-image
         chosen.append(Harmonize())

@@ -23,9 +23,9 @@ class Run:
     """One pipeline call. Filled by the engine before the first step.
 
     ``levels[i]`` is the (alpha, sigma) before step i of the *full* schedule, ``first`` the step that the run starts
-    at, ``images`` the number of pictures in this call. ``clean`` and ``noise`` are the collage's latents and the
-    start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the token
-    positions of layer l's words.
+    at, ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
+    latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
+    token positions of layer l's words.
     """
 
     request: RenderRequest
@@ -36,6 +36,7 @@ class Run:
     images: int
     first: int
     steps: int
+    seeds: list[int]
     levels: list[tuple[float, float]]
     exploding: bool
     latent_size: tuple[int, int]

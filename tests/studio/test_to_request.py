@@ -37,6 +37,8 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (request.steps, request.guidance, request.scheduler) == (CARD.steps, CARD.guidance, CARD.scheduler)
     assert request.background_harmonize == DEFAULTS["background_harmonize"] == 0.8
     assert (request.spread, request.spread_threshold, request.window) == (0, 0.7, 0.25)
+    assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0, 0.6, 0.9, 1)
+    assert request.guidance_interval is None
     layer = request.layers[0]
     assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.6, 0.6)
     assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)
@@ -66,6 +68,11 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread=1.5,
         spread_threshold=0.0,
         window=0.0,
+        cads=0.25,
+        cads_low=0.0,
+        cads_high=0.5,
+        cads_mix=0.0,
+        guidance_interval=(0.0, 5.42),
         spread_match="first",
         spread_parts=("up", "mid"),
         spread_every=1,
@@ -83,6 +90,8 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
     assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0.25, 0, 0.5, 0)
+    assert request.guidance_interval == (0, 5.42)
     assert (request.spread_match, request.spread_parts) == ("first", ("up", "mid"))
     assert prepare(library, spread_every=3)[0].request.spread_every == 3
     assert request.negative_prompt == "rain" and request.attend_both_ways
