@@ -234,16 +234,7 @@ class _Job:
         loaded.family.check(request, loaded.pipe)
         how = plan(request)
         self.say(Started(request.prompt, how.count, request.images))
-        if request.spread and request.images == 1:
-            self.warn("spread has no other image to push away from; set images to 2 or more.")
-        loaded.family.tokens(
-            loaded.pipe, request
-        )  # a layer whose own words are cut off is an error, and said first
-        for what in ("prompt", "negative_prompt"):
-            if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
-                self.warn(
-                    f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
-                )
+        self._say_what_is_in_vain(loaded)
         frozen = self.pictures.get(request.frozen) if request.frozen else None
         seeds = [request.seed + k for k in range(request.images)]
         done: list[Pixels] = []
@@ -273,6 +264,24 @@ class _Job:
                 self.say(ImageDone(len(done), seeds[len(done)], final))
                 done.append(final)
         return done
+
+    def _say_what_is_in_vain(self, loaded: Loaded) -> None:
+        request = self.request
+        if request.spread and request.images == 1:
+            self.warn("spread has no other image to push away from; set images to 2 or more.")
+        for layer in request.layers:
+            where = f"layer {layer.name!r}"
+            if layer.vary and request.images == 1:
+                self.warn(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
+            elif layer.vary and layer.harmonize == 0:
+                self.warn(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
+        # a layer whose own words are cut off is an error, and said first
+        loaded.family.tokens(loaded.pipe, request)
+        for what in ("prompt", "negative_prompt"):
+            if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
+                self.warn(
+                    f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
+                )
 
     def _nothing_moves(self, steps: int) -> None:
         request = self.request

@@ -69,7 +69,8 @@ class Warned:
 class RenderResult:
     """The pictures and how they came about.
 
-    ``report`` is JSON-ready: seconds, denoiser calls, versions, threads, device, dtype, warnings.
+    ``report`` is JSON-ready: seconds, denoiser calls, versions, threads, device, dtype, warnings;
+    `pipelines.measure.numbers` adds numbers.
     """
 
     request: RenderRequest

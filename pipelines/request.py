@@ -28,6 +28,10 @@ AXES = ("source", "released")
 WAYS = ("guidance", "push")
 MODES = ("steps", "timestep")
 MAX_GROW = 128
+MATCHES = ("all", "nearest", "first")
+PARTS = ("down", "mid", "up", "double", "single")
+MAX_EVERY = 16
+MAX_LEVEL = 14.6
 
 T = TypeVar("T")
 
@@ -83,16 +87,21 @@ class AvoidRequest:
 class RenderRequest:
     """Everything that decides the pictures of one run.
 
-    ``collage`` names the flat collage, uint8 (height, width, 3); None is plain text-to-image. ``frozen`` names
-    uint8 (height, width, 4): what harmonize 0 keeps, colour of the frozen layers, alpha = sum of their visible
-    masks; it is laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the
-    alpha of NegToMe between the images of the batch with ``spread_threshold`` as least cosine similarity;
-    ``window`` is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is
-    "source" (paper) or "released" (the released code's reading); ``avoid_by`` is "guidance" or "push"
-    (`negtome.Avoid`). ``attend_both_ways`` also lets the words look less at what is outside their layer, in models
-    whose text and picture attend to each other (ours: what leaks through the text tokens otherwise comes back).
-    ``harmonize_by`` is what a strength is a share of, "steps" or "timestep", and ``grow`` how far what is held reaches
-    over its edge while there is noise, in canvas pixels (`harmonize.Harmonize`). Image k uses seed + k.
+    ``collage`` names the flat collage, uint8 (height, width, 3); None is plain text-to-image. ``frozen`` names uint8
+    (height, width, 4): what harmonize 0 keeps, colour of the frozen layers, alpha = sum of their visible masks; it is
+    laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the alpha of NegToMe
+    between the images of the batch with ``spread_threshold`` as least cosine similarity; ``spread_match``,
+    ``spread_parts`` and ``spread_every`` say which images are the reference, which parts of the denoiser act (none
+    named: those of the model card) and that only every n-th reference token counts (`negtome.Spread`). ``window`` is
+    the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
+    "released" (the released code's reading); ``avoid_by`` is "guidance" or "push" (`negtome.Avoid`).
+    ``attend_both_ways`` also lets the words look less at what is outside their layer, in models whose text and picture
+    attend to each other (ours: what leaks through the text tokens otherwise comes back). ``cads`` is the strength s of
+    noise on the condition (arXiv 2310.17347), full above the time ``cads_high``, none below ``cads_low`` (1 is the
+    start of the schedule), ``cads_mix`` its ψ. ``guidance_interval`` (σ_lo, σ_hi) confines guidance to noise levels σ/α
+    above σ_lo and up to σ_hi (arXiv 2404.07724). ``harmonize_by`` is what a strength is a share of, "steps" or
+    "timestep", and ``grow`` how far what is held reaches over its edge while there is noise, in canvas pixels
+    (`harmonize.Harmonize`). Image k uses seed + k.
     """
 
     model: str
@@ -107,12 +116,20 @@ class RenderRequest:
     avoids: tuple[AvoidRequest, ...] = ()
     spread: float = 0.0
     spread_threshold: float = 0.7
+    spread_match: str = "all"
+    spread_parts: tuple[str, ...] = ()
+    spread_every: int = 1
     window: float = 0.25
     axis: str = "source"
     avoid_by: str = "guidance"
     attend_both_ways: bool = False
     harmonize_by: str = "steps"
     grow: float = 0.0
+    cads: float = 0.0
+    cads_low: float = 0.6
+    cads_high: float = 0.9
+    cads_mix: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     scheduler: str
     steps: int
     guidance: float
@@ -148,7 +165,8 @@ class RenderRequest:
             for layer in data.pop("layers", ())
         )
         avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))
-        return _build(cls, {**data, "layers": layers, "avoids": avoids}, "request")
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+        return _build(cls, {**data, **lists, "layers": layers, "avoids": avoids}, "request")
 
     def replace(self, **changes: Any) -> RenderRequest:
         """A copy with some fields changed; checked like a new one."""
@@ -159,6 +177,9 @@ def _to_floats(part: object) -> None:
     """4 becomes 4.0 and −0.0 becomes 0.0 where a float is meant, so that equal parts have equal JSON."""
     for field in dataclasses.fields(part):  # type: ignore[arg-type]
         value = getattr(part, field.name)
+        if field.type.startswith("tuple[float") and isinstance(value, tuple):
+            value = tuple(one + 0.0 if type(one) in (int, float) else one for one in value)
+            object.__setattr__(part, field.name, value)
         if field.type == "float" and isinstance(value, int | float) and not isinstance(value, bool):
             object.__setattr__(part, field.name, float(value) + 0.0)
 
@@ -199,13 +220,37 @@ def _check(request: RenderRequest) -> None:
     bounded("spread", request.spread, -1, 3)
     bounded("spread threshold", request.spread_threshold, 0, 1)
     bounded("window", request.window, 0, 1)
-    if request.axis not in AXES:
-        raise FieldError(f"axis is {request.axis!r}; give one of {', '.join(AXES)}.")
-    if request.avoid_by not in WAYS:
-        raise FieldError(f"avoid_by is {request.avoid_by!r}; give one of {', '.join(WAYS)}.")
-    if request.harmonize_by not in MODES:
-        raise FieldError(f"harmonize_by is {request.harmonize_by!r}; give one of {', '.join(MODES)}.")
+    bounded("cads", request.cads, 0, 2)
+    bounded("cads_low", request.cads_low, 0, 1)
+    bounded("cads_high", request.cads_high, 0, 1)
+    bounded("cads_mix", request.cads_mix, 0, 1)
+    if request.cads_low > request.cads_high:
+        raise FieldError("cads_low is above cads_high; lower it.")
+    interval = request.guidance_interval
+    if interval is not None:
+        if not isinstance(interval, tuple) or len(interval) != 2:
+            raise FieldError(f"guidance_interval is {interval!r}; give two noise levels, or none.")
+        for bound in interval:
+            bounded("guidance_interval", bound, 0, MAX_LEVEL)
+        if interval[0] >= interval[1]:
+            raise FieldError(f"guidance_interval is {interval!r}; give the lower noise level first.")
+    for word, known in (
+        ("axis", AXES),
+        ("avoid_by", WAYS),
+        ("harmonize_by", MODES),
+        ("spread_match", MATCHES),
+    ):
+        if getattr(request, word) not in known:
+            raise FieldError(f"{word} is {getattr(request, word)!r}; give one of {', '.join(known)}.")
     bounded("grow", request.grow, -MAX_GROW, MAX_GROW)
+    parts = request.spread_parts
+    if not isinstance(parts, tuple) or not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
+        raise FieldError(f"spread_parts is {parts!r}; give some of {', '.join(PARTS)}, each once, or none.")
+    whole("spread_every", request.spread_every, 1, MAX_EVERY)
+    if request.spread_every > 1 and request.axis == "released":
+        raise FieldError(
+            "spread_every leaves reference tokens out, and the released axis needs them all; set it to 1."
+        )
     if type(request.attend_both_ways) is not bool:
         raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:

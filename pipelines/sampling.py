@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
 
+Compose = Callable[[torch.Tensor], torch.Tensor]
+"""What the run draws for its images → what it goes on with (`Method.compose`)."""
 OnStep = Callable[[int, int, Callable[[], torch.Tensor]], None]
 """(steps done in this call, steps of this call, function giving the predicted clean latents (n, C, h, w))."""
 
@@ -85,6 +88,7 @@ def sample(
         images=len(seeds),
         first=how.first,
         steps=how.steps,
+        seeds=seeds,
         levels=schedulers.levels(scheduler),
         times=schedulers.times(scheduler),
         exploding=request.scheduler in schedulers.EXPLODING,
@@ -96,11 +100,12 @@ def sample(
     kernel = Kernel()
     for method in methods:
         method.begin(run, kernel)
+    compose = _composed(methods)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    latest = _listen(scheduler, run, how)
+    latest = _listen(scheduler, run, how, compose)
     # a flow starts from unscaled noise and its scheduler says nothing of it
     start_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-    arguments = _arguments(run, how, held, generators, start_scale)
+    arguments = _arguments(run, how, held, generators, start_scale, compose)
 
     def after(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         absolute = how.first + index
@@ -121,8 +126,27 @@ def sample(
     return _to_pixels(out.images)
 
 
+def _composed(methods: list[Method]) -> Compose | None:
+    """What is done to all that the run draws; None where nothing is."""
+    composing = [method for method in methods if method.composes]
+    if not composing:
+        return None
+
+    def compose(drawn: torch.Tensor) -> torch.Tensor:
+        for method in composing:
+            drawn = method.compose(drawn)
+        return drawn
+
+    return compose
+
+
 def _arguments(
-    run: Run, how: Plan, held: Harmonize | None, generators: list[torch.Generator], start_scale: float
+    run: Run,
+    how: Plan,
+    held: Harmonize | None,
+    generators: list[torch.Generator],
+    start_scale: float,
+    compose: Compose | None,
 ) -> dict[str, Any]:
     """The stock call's arguments. ``start_scale`` is what text-to-image multiplies its start noise with."""
     request = run.request
@@ -139,18 +163,19 @@ def _arguments(
         arguments["strength"] = min(1.0, (how.count + run.family.half_step) / how.steps)
         return arguments
     arguments |= {"height": request.height, "width": request.width}
-    if request.collage is not None and (held is not None or how.from_picture):
+    if request.collage is not None and (held is not None or how.from_picture or compose is not None):
         clean = run.family.encode_picture(run.pipe, run.pictures.get(request.collage))
         run.clean = clean.to(run.dtype).repeat(len(generators), 1, 1, 1)
         run.noise = randn_tensor(run.clean.shape, generator=generators, device=run.device, dtype=run.dtype)
+        if compose is not None:
+            run.noise = compose(run.noise)
         if how.from_picture:  # the noised collage itself; the scheduler starts at its step
             start = (
                 schedulers.noised(run.clean, run.noise, run.levels[how.first], run.exploding) / start_scale
             )
         else:
             # from pure noise, with the places whose time has not come already at the collage
-            assert held is not None
-            start = held.start(start_scale)
+            start = run.noise if held is None else held.start(start_scale)
         arguments["latents"] = run.family.given(start)
     return arguments
 
@@ -175,13 +200,37 @@ class _Latest:
         return schedulers.predicted_clean(self.sample, self.output, level, self.prediction, run.exploding)
 
 
-def _listen(scheduler: Any, run: Run, how: Plan) -> _Latest:
+def _drawing(step: Any, compose: Compose) -> Any:
+    """The scheduler's own step, with the noise that an ancestral one draws composed; others draw none.
+
+    The same code over another `randn_tensor`, as the tapped processors are over another kernel.
+    """
+
+    def drawn(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return compose(randn_tensor(*args, **kwargs))
+
+    stock = step.__func__
+    own = types.FunctionType(
+        stock.__code__,
+        {**stock.__globals__, "randn_tensor": drawn},
+        stock.__name__,
+        stock.__defaults__,
+        stock.__closure__,
+    )
+    own.__kwdefaults__ = stock.__kwdefaults__
+    return types.MethodType(functools.wraps(stock)(own), step.__self__)
+
+
+def _listen(scheduler: Any, run: Run, how: Plan, compose: Compose | None) -> _Latest:
     """Let the run's own scheduler tell the start noise (img2img draws it inside) and each step's prediction.
 
-    Also the noise levels, which for a flow depend on a shift that only the pipeline knows.
+    Also the noise levels, which for a flow depend on a shift that only the pipeline knows. ``compose`` is applied to
+    the noise, and to the clean latents that a sampling autoencoder has drawn.
     """
     latest = _Latest(run.family.prediction or scheduler.config.prediction_type)
     stock_step, stock_set = scheduler.step, scheduler.set_timesteps
+    if compose is not None:
+        stock_step = _drawing(stock_step, compose)
 
     @functools.wraps(stock_step)  # pipelines ask the signature for what they may pass
     def step(
@@ -204,9 +253,11 @@ def _listen(scheduler: Any, run: Run, how: Plan) -> _Latest:
         @functools.wraps(stock)
         def add_noise(*args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
             given = inspect.signature(stock).bind(*args, **kwargs).arguments
-            clean = given.get("original_samples", given.get("sample"))
-            run.clean, run.noise = run.family.start(clean), run.family.start(given["noise"])
-            noisy: torch.Tensor = stock(*args, **kwargs)
+            clean = "original_samples" if "original_samples" in given else "sample"
+            if compose is not None:
+                given |= {clean: compose(given[clean]), "noise": compose(given["noise"])}
+            run.clean, run.noise = run.family.start(given[clean]), run.family.start(given["noise"])
+            noisy: torch.Tensor = stock(**given)
             return noisy
 
         return add_noise
@@ -244,11 +295,14 @@ def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: 
         return run.family.write(inputs, args)
 
     def after(module: torch.nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        if current is None or not current.references:
+        if current is None:
             return output
-        result = output[0] if isinstance(output, tuple) else output.sample
+        given = output[0] if isinstance(output, tuple) else output.sample
+        result = given
         for method in methods:
             result = method.after_forward(current, result)
+        if result is given:
+            return output
         return (result, *output[1:]) if isinstance(output, tuple) else type(output)(sample=result)
 
     handles = [

@@ -36,6 +36,8 @@ Digest = Annotated[
 ]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="a colour such as '#c8d4e0'")]
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", description="a name on one line")]
+Level = Annotated[float, Field(ge=0, le=14.6)]
+Part = Literal["down", "mid", "up", "double", "single"]
 Point = Annotated[tuple[Position, Position], Field(strict=False)]
 
 
@@ -145,11 +147,16 @@ class Avoid(_Part):
 class Collage(_Part):
     """The whole document. ``layers`` run from bottom to top; ``seed`` None is random, and 0 is a seed.
 
-    ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the
-    images of a batch over the whole picture, ``window`` the share of the steps in which NegToMe acts,
-    ``axis`` "source" as in the paper or "released" as in its released code. ``avoid_by`` "guidance" lets guidance
-    steer away from avoid references, "push" pushes in every branch as in the paper. ``attend_both_ways`` also
-    keeps words from looking at what is outside their layer, in models whose text and picture attend to each other.
+    ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the images of a
+    batch over the whole picture; ``spread_match`` says which of them are an image's reference ("all" the others,
+    the one "nearest", or the "first" of the batch, as in the paper), ``spread_parts`` in which parts of the
+    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough. ``window``
+    the share of the steps in which NegToMe acts, ``axis`` "source" as in the paper or "released" as in its released
+    code. ``avoid_by`` "guidance" lets guidance steer away from avoid references, "push" pushes in every branch as
+    in the paper. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
+    text and picture attend to each other. ``cads`` is noise on what the prompt says (arXiv 2310.17347): full in the
+    part of the schedule above ``cads_high``, none below ``cads_low``, where 1 is its start. ``guidance_interval``
+    confines guidance to noise levels above its first and up to its second number (arXiv 2404.07724).
     ``harmonize_by`` is what harmonize is a share of: the "steps" that are run, or the model's time, "timestep".
     ``grow`` in canvas pixels: while there is noise, what is held reaches over its edge; below 0 what may change does.
     """
@@ -170,12 +177,20 @@ class Collage(_Part):
     avoids: Annotated[tuple[Avoid, ...], Field(strict=False, max_length=8)] = ()
     spread: Annotated[float, Field(ge=0, le=3)] = 0.0
     spread_threshold: Share | None = None
+    spread_match: Literal["all", "nearest", "first"] = "all"
+    spread_parts: Annotated[tuple[Part, ...], Field(strict=False, max_length=5)] = ()
+    spread_every: Annotated[int, Field(ge=1, le=16)] = 1
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
     avoid_by: Literal["guidance", "push"] = "guidance"
     attend_both_ways: bool = False
     harmonize_by: Literal["steps", "timestep"] = "steps"
     grow: Annotated[float, Field(ge=-128, le=128)] = 0.0
+    cads: Annotated[float, Field(ge=0, le=2)] = 0.0
+    cads_low: Share | None = None
+    cads_high: Share | None = None
+    cads_mix: Share | None = None
+    guidance_interval: Annotated[tuple[Level, Level], Field(strict=False)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -183,6 +198,10 @@ class Collage(_Part):
             raise ValueError(
                 f"seed is {self.seed}, which leaves no seeds for {self.images} images; "
                 f"give at most {MAX_SEED - self.images + 1}."
+            )
+        if self.guidance_interval is not None and self.guidance_interval[0] >= self.guidance_interval[1]:
+            raise ValueError(
+                f"guidance_interval is {list(self.guidance_interval)}; give the lower noise level first."
             )
         for kind, parts in (("layers", self.layers), ("avoids", self.avoids)):
             seen: set[str] = set()

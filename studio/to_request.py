@@ -46,6 +46,12 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         # SDXL acts on t from 1000 to 800, its evaluation scripts to 600; ours, between, as a share of the
         # steps that are run.
         "window": 0.25,
+        # CADS for Stable Diffusion: noise is full until a tenth of the schedule is run and ends after four tenths
+        # (tau_2 .9, tau_1 .6), and the condition is brought back to its own mean and deviation (psi 1). Its strength
+        # there is .25; here it is asked for.
+        "cads_low": 0.6,
+        "cads_high": 0.9,
+        "cads_mix": 1.0,
     }
 )
 
@@ -70,7 +76,19 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         },
         **{
             word: bounds(Collage, word)
-            for word in ("seed", "steps", "guidance", "images", "spread", "spread_threshold", "window")
+            for word in (
+                "seed",
+                "steps",
+                "guidance",
+                "images",
+                "spread",
+                "spread_threshold",
+                "window",
+                "cads",
+                "cads_low",
+                "cads_high",
+                "cads_mix",
+            )
         },
         "background_harmonize": bounds(Background, "harmonize"),
         "avoid_alpha": bounds(Avoid, "alpha"),
@@ -155,12 +173,20 @@ def to_request(
         avoids=tuple(_avoids(collage, library, store, places, warnings)),
         spread=collage.spread,
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
+        spread_match=collage.spread_match,
+        spread_parts=collage.spread_parts,
+        spread_every=collage.spread_every,
         window=_window(collage, model),
         axis=collage.axis,
         avoid_by=collage.avoid_by,
         attend_both_ways=collage.attend_both_ways,
         harmonize_by=collage.harmonize_by,
         grow=collage.grow,
+        cads=collage.cads,
+        cads_low=_or_default(collage.cads_low, "cads_low"),
+        cads_high=_or_default(collage.cads_high, "cads_high"),
+        cads_mix=_or_default(collage.cads_mix, "cads_mix"),
+        guidance_interval=collage.guidance_interval,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,

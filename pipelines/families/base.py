@@ -31,6 +31,8 @@ class Family:
     """Sides of a picture are multiples of this."""
     prediction: str | None = None
     """What the denoiser's output is, where the scheduler's config does not say."""
+    parts: tuple[str, ...] = ()
+    """The values of `Site.part` that occur."""
     half_step = 0.5
     """Added to the steps when a strength is made of them, so that the pipeline's rounding cannot miss the count."""
     keeps_float32 = False
@@ -45,6 +47,12 @@ class Family:
             if value % self.multiple:
                 raise UnsupportedError(
                     f"{side} is {value}, and {request.model} needs a multiple of {self.multiple}; change the canvas."
+                )
+        for part in request.spread_parts:
+            if part not in self.parts:
+                raise UnsupportedError(
+                    f"spread_parts names {part!r}, which {request.model} does not have; "
+                    f"choose from {', '.join(self.parts)}."
                 )
         for word, why in self.refused.items():
             if getattr(request, word):
@@ -177,6 +185,14 @@ class Family:
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
         """The empty prompt as one row of the denoiser's text inputs."""
         raise TypeError("a family says how it encodes the empty prompt")
+
+    def texts(self, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The token states of each row, (T, D)."""
+        return list(kwargs["encoder_hidden_states"].unbind(0))
+
+    def put_texts(self, kwargs: dict[str, Any], texts: list[torch.Tensor]) -> None:
+        """The inverse of `texts`; what the pipeline keeps is left as it was."""
+        kwargs["encoder_hidden_states"] = torch.stack(texts)
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""

@@ -36,7 +36,9 @@ class FluxFamily(Packed):
     text_to_image = "FluxPipeline"
     image_to_image = "FluxImg2ImgPipeline"
 
-    refused: Mapping[str, str] = MappingProxyType({"negative_prompt": "its guidance is distilled"})
+    refused: Mapping[str, str] = MappingProxyType(
+        {"negative_prompt": "its guidance is distilled", "guidance_interval": "its guidance is distilled"}
+    )
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """No negative prompt."""

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from pipelines.attention.kernel import Joint
+from pipelines.errors import UnsupportedError
 from pipelines.families.spans import moved_by_padding, tokens_in_template
 from pipelines.families.transformer import TransformerFamily
 from pipelines.request import RenderRequest
 
 TEXT_TOKENS = 512
 """The stock pipelines' own limit, the template's tokens among them."""
+NO_NEGATIVE = "its pipeline has no place for one"
 
 
 class Flux2Family(TransformerFamily):
@@ -30,7 +32,9 @@ class Flux2Family(TransformerFamily):
     text_to_image = "Flux2Pipeline"
     joint = Joint(text_first=True, patch=1)
 
-    refused: Mapping[str, str] = MappingProxyType({"negative_prompt": "its pipeline has no place for one"})
+    refused: Mapping[str, str] = MappingProxyType(
+        {"negative_prompt": NO_NEGATIVE, "guidance_interval": "its guidance is distilled"}
+    )
 
     def set_timesteps(self, pipe: Any, scheduler: Any, request: RenderRequest, steps: int) -> None:
         """The pipeline's own shift, needed before it runs where the start is a noised picture."""
@@ -102,6 +106,15 @@ class KleinFamily(Flux2Family):
     models = "FLUX.2 Klein"
     text_to_image = "Flux2KleinPipeline"
     two_calls = True
+    refused: Mapping[str, str] = MappingProxyType({"negative_prompt": NO_NEGATIVE})
+
+    def check(self, request: RenderRequest, pipe: Any) -> None:
+        """Also refuses an interval of guidance where guidance is distilled."""
+        super().check(request, pipe)
+        if request.guidance_interval and pipe.config.is_distilled:
+            raise UnsupportedError(
+                f"guidance interval cannot be used with {request.model}: its guidance is distilled; leave it off."
+            )
 
     def options(self, base: Any) -> dict[str, Any]:
         """Whether guidance is distilled."""

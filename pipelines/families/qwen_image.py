@@ -22,6 +22,7 @@ class QwenImageFamily(Packed):
     text_to_image = "QwenImagePipeline"
     image_to_image = "QwenImageImg2ImgPipeline"
     two_calls = True
+    parts = ("double",)
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """Guidance needs a negative prompt; a space is what its authors use for none."""

@@ -24,6 +24,7 @@ class SD3Family(TransformerFamily):
     text_to_image = "StableDiffusion3Pipeline"
     image_to_image = "StableDiffusion3Img2ImgPipeline"
     joint = Joint(text_first=False)
+    parts = ("double",)
 
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """CLIP's places, and T5's behind them. What CLIP cuts off may still be read by T5."""

@@ -16,6 +16,8 @@ WORDS = (
     "keep_shape",
     "look",
     "vary",
+    "cads",
+    "guidance_interval",
 )
 
 

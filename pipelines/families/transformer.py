@@ -20,6 +20,7 @@ LINES = {"double": "transformer_blocks", "single": "single_transformer_blocks"}
 class TransformerFamily(Family):
     """A flow-matching transformer in which words and picture attend to each other."""
 
+    parts = tuple(LINES)
     multiple = 16
     prediction = "flow"
     # these pipelines start at int(steps − steps · strength): half a step less, where UNet pipelines want half more

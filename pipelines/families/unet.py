@@ -19,6 +19,7 @@ from pipelines.request import RenderRequest
 class UNetFamily(Family):
     """What the UNet families share."""
 
+    parts = ("down", "mid", "up")
     refused: Mapping[str, str] = MappingProxyType(
         {"attend_both_ways": "its text does not look at the picture"}
     )

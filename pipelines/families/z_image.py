@@ -25,6 +25,7 @@ class ZImageFamily(TransformerFamily):
     image_to_image = "ZImageImg2ImgPipeline"
     joint = Joint(text_first=False, align=32)
     keeps_float32 = True
+    parts = ("single",)
 
     def site(self, name: str, module: torch.nn.Module) -> Site | None:
         """The main line; the refiners before it see the picture or the words alone."""
@@ -70,6 +71,14 @@ class ZImageFamily(TransformerFamily):
         """States of the template around nothing, (1, T, D)."""
         states, _ = pipe.encode_prompt("", do_classifier_free_guidance=False)
         return {"cap_feats": states[0][None]}
+
+    def texts(self, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """A list already."""
+        return list(kwargs["cap_feats"])
+
+    def put_texts(self, kwargs: dict[str, Any], texts: list[torch.Tensor]) -> None:
+        """As it came."""
+        kwargs["cap_feats"] = texts
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Texts are a list of their own lengths, which the model pads and masks."""

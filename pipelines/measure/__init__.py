@@ -2,7 +2,8 @@
 that is.
 
 `similarity` (numpy): masked error, PSNR, SSIM. `intervals` (numpy): Wilson and bootstrap intervals.
-`features` (torch, loaded when first used): the embedded CLIP's picture and text vectors.
+`features` (torch, loaded when first used): the embedded CLIP's picture and text vectors. `numbers`: what a report says
+of a run's pictures.
 """
 
 from __future__ import annotations

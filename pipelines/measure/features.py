@@ -70,3 +70,15 @@ def mean_pairwise_distance(vectors: Vectors) -> float:
     cosines = vectors @ vectors.T
     above = np.triu_indices(len(vectors), 1)
     return float(1 - cosines[above].mean())
+
+
+def vendi(vectors: Vectors) -> float:
+    """How many different pictures (n, d) count for: 1 for equal ones, n for n that have nothing in common.
+
+    The Vendi score (arXiv 2210.02410, definition 3.1), exp(−Σ λ log λ) over the eigenvalues λ of the cosines divided
+    by n.
+    """
+    cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    values = np.linalg.eigvalsh(cosines / np.trace(cosines))
+    values = values[values > 1e-12]
+    return float(np.exp(-(values * np.log(values)).sum()))

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 UNBUILT = {
     "keep_shape": "set keep_shape to 0",
     "look": "switch look off",
-    "vary": "set vary to 0, or use spread",
 }
 """Words of a layer that no method does yet, and what to do; asked for, they are refused by name."""
 
@@ -23,10 +22,13 @@ def methods_for(request: RenderRequest) -> list[Method]:
 
     Raises `UnsupportedError`, naming layer and word, for what no method can do yet.
     """
+    from pipelines.methods.cads import Cads
+    from pipelines.methods.guidance_interval import GuidanceInterval
     from pipelines.methods.harmonize import Harmonize
     from pipelines.methods.layer_attention import LayerAttention
     from pipelines.methods.negtome import Avoid, Spread
     from pipelines.methods.reference_rows import ReferenceRows
+    from pipelines.methods.vary import Vary
 
     for layer in request.layers:
         for word, advice in UNBUILT.items():
@@ -39,8 +41,15 @@ def methods_for(request: RenderRequest) -> list[Method]:
         chosen.append(LayerAttention())
     if any(avoid.alpha for avoid in request.avoids):
         chosen += [ReferenceRows(), Avoid()]
-    if request.spread and request.images > 1:
+    varies = any(layer.vary for layer in request.layers)
+    if varies and request.images > 1:
+        chosen.append(Vary())
+    if (request.spread or varies) and request.images > 1:
         chosen.append(Spread())
+    if request.cads:
+        chosen.append(Cads())
+    if request.guidance_interval is not None:
+        chosen.append(GuidanceInterval())
     strengths = {request.background_harmonize, *(layer.harmonize for layer in request.layers)}
     # one strength everywhere is plain image-to-image, whose strength is a share of the steps
     uneven = len(strengths) > 1 or (request.harmonize_by == "timestep" and min(strengths) < 1)

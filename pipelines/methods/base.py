@@ -1,6 +1,6 @@
 """What a method is, and what it is told.
 
-A method is an object with an ``order`` and any of the five moments below. The engine makes the objects from the
+A method is an object with an ``order`` and any of the six moments below. The engine makes the objects from the
 request, sorts them and calls them; it knows none by name. Everything a method needs is on the `Run` (one call of a
 pipeline) and the `Step` (one call of its denoiser).
 """
@@ -24,9 +24,9 @@ class Run:
 
     ``levels[i]`` is the (alpha, sigma) before step i of the *full* schedule and ``times[i]`` its timestep in 0..1, both
     told anew (as another list) when the pipeline sets its own shift; ``first`` is the step that the run starts at,
-    ``images`` the number of pictures in this call. ``clean`` and ``noise`` are the collage's latents and the start
-    noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the token
-    positions of layer l's words.
+    ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
+    latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
+    token positions of layer l's words.
     """
 
     request: RenderRequest
@@ -37,6 +37,7 @@ class Run:
     images: int
     first: int
     steps: int
+    seeds: list[int]
     levels: list[tuple[float, float]]
     times: list[float]
     exploding: bool
@@ -87,9 +88,15 @@ class Method:
     order = 0
     joint = False
     """True where the images of a batch act on each other and so must be sampled in one call."""
+    composes = False
+    """True where the method changes what the run draws (`compose`)."""
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Before the first step of each call: build what does not change, put functions into the kernel's slots."""
+
+    def compose(self, drawn: torch.Tensor) -> torch.Tensor:
+        """What the run draws for its images, (images, …, h, w): start noise, sampled clean latents, a step's noise."""
+        return drawn
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Before each denoiser call; may lengthen ``inputs``."""

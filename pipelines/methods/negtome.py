@@ -2,9 +2,9 @@
 
 Negative Token Merging (arXiv 2412.01339, figure 3c): for each token f of the output find the reference token r with the
 largest cosine; where that exceeds the threshold, f ← (1 + α) f − α r. `Spread` takes the other images of the batch as
-reference, all at once and symmetrically (ours: in the release image 0 is the reference and never moves); `Avoid` takes
-reference rows (`reference_rows`). Matching stays inside a guidance branch. Acts on the output of self-attention before
-its linear layer, with which the push commutes.
+reference, by default all at once and symmetrically (ours: in the release image 0 is the reference and never moves,
+which ``spread_match`` "first" repeats); `Avoid` takes reference rows (`reference_rows`). Matching stays inside a
+guidance branch. Acts on the output of self-attention before its linear layer, with which the push commutes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
+from pipelines.methods.vary import token_alpha, varying_layers, varying_masks
 
 CHUNK = 1024
 """Source tokens matched at once: memory is CHUNK × reference tokens, the arithmetic the same."""
@@ -81,7 +82,7 @@ class _InSelfAttention(Method):
     def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
         """Heads joined to features, pushed, and split again; the same tensor where nothing is to be done."""
         step = self._step
-        if step is None or site.cross or site.part not in self._run.card.negtome_blocks:
+        if step is None or site.cross or site.part not in self.parts():
             return out
         joint = site.joint
         if joint:  # the words stay where they are
@@ -102,36 +103,86 @@ class _InSelfAttention(Method):
             return moved
         return torch.cat([out[:, :, : places.start], moved, out[:, :, places.stop :]], 2)
 
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the denoiser in which this acts: what the model card says."""
+        return self._run.card.negtome_blocks
+
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         """(rows, N, D) → (rows, N, D), computed from unmoved features."""
         raise TypeError("a method that moves features says how")
 
 
 class Spread(_InSelfAttention):
-    """Away from the other images of the batch, over the whole picture."""
+    """Away from the other images of the batch: over the whole picture, and inside the layers that vary.
+
+    The reference of an image is, by ``spread_match``: "all", the other images together, so that each token has the best
+    of all their tokens as its partner (with the released axis, which knows one reference only, the mean of the pushes
+    from each); "nearest", the one image whose tokens match best on average, so that a push does not mix partners of
+    several pictures; "first", the paper's rule, image 0 of each branch, which does not move itself.
+    ``spread_every`` n > 1 matches with every n-th token of a reference only: as many comparisons fewer.
+    """
 
     order = 30
     joint = True
 
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        super().begin(run, kernel)
+        self._alphas: dict[tuple[int, int], torch.Tensor] = {}
+
+    def _alpha(self, grid: tuple[int, int]) -> float | torch.Tensor:
+        """One number, or one for each token where layers vary."""
+        run = self._run
+        layers = varying_layers(run)
+        if not layers:
+            return run.request.spread
+        if grid not in self._alphas:
+            self._alphas[grid] = token_alpha(run.request.spread, layers, varying_masks(run), grid)
+        return self._alphas[grid]
+
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
-        alpha = request.spread
+        alpha = self._alpha(grid)
+        if isinstance(alpha, torch.Tensor):
+            alpha = alpha.to(features.dtype)
         out = features.clone()
         for branch in step.branches:
             for row in branch:
-                others = [other for other in branch if other != row]
-                if not others:
+                partners = self._partners(features, branch, row)
+                if not partners:
                     continue
                 if request.axis == "released":
                     pushes = [
                         push(features[row], features[other], alpha, request.spread_threshold, axis="released")
-                        for other in others
+                        for other in partners
                     ]
                     out[row] += torch.stack(pushes).mean(0)
                 else:
-                    reference = features[others].flatten(0, 1)
+                    reference = features[partners, :: request.spread_every].flatten(0, 1)
                     out[row] += push(features[row], reference, alpha, request.spread_threshold)
         return out
+
+    def parts(self) -> tuple[str, ...]:
+        """Those that the request names, else what the model card says."""
+        return self._run.request.spread_parts or super().parts()
+
+    def _partners(self, features: torch.Tensor, branch: list[int], row: int) -> list[int]:
+        """The rows that ``row`` is pushed away from; none for one that does not move."""
+        request = self._run.request
+        others = [other for other in branch if other != row]
+        if request.spread_match == "first":
+            return [branch[0]] if row != branch[0] else []
+        if request.spread_match == "nearest" and len(others) > 1:
+            return [
+                max(
+                    others,
+                    key=lambda other: float(
+                        match(features[row], features[other, :: request.spread_every], axis=request.axis)[
+                            0
+                        ].mean()
+                    ),
+                )
+            ]
+        return others
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from pipelines.measure.numbers import told
 from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
@@ -75,6 +77,12 @@ def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
     seconds = report.get("seconds")
     if isinstance(seconds, int | float):
         yield "rendered in", f"{seconds:.1f} s"
+    found, image = report.get("numbers"), report.get("image")
+    if isinstance(found, dict) and isinstance(image, int):
+        with contextlib.suppress(
+            AttributeError, LookupError, TypeError, ValueError
+        ):  # a report that others wrote
+            yield "shows", "; ".join(told(found, image))
 
 
 def _layer(layer: Layer) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import gradio as gr
 
 from pipelines.errors import Cancelled, DecollageError, ModelError
-from pipelines.events import Event
+from pipelines.events import Event, Finished
+from pipelines.measure.numbers import measured
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.canvas.exchange import Uploads, to_collage
@@ -77,6 +78,8 @@ class Runner:
             for event in events:
                 if job.cancel.is_set():
                     raise Cancelled("the run was stopped.")
+                if isinstance(event, Finished):
+                    event = Finished(measured(event.result, store))
                 report.take(event)
                 yield report.plain
 

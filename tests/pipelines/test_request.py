@@ -87,6 +87,13 @@ def requests(draw: st.DrawFn) -> RenderRequest:
         avoids=tuple(draw(st.lists(avoids, max_size=3))),
         spread=draw(st.floats(-1, 3)),
         spread_threshold=draw(share),
+        spread_match=draw(st.sampled_from(("all", "nearest", "first"))),
+        spread_parts=draw(st.sampled_from(((), ("up",), ("double", "single")))),
+        cads=draw(st.floats(0, 2)),
+        cads_high=1.0,
+        cads_low=draw(share),
+        cads_mix=draw(share),
+        guidance_interval=draw(st.none() | st.tuples(st.floats(0, 5), st.floats(5.1, 14.6))),
         window=draw(share),
         axis=draw(st.sampled_from(("source", "released"))),
         avoid_by=draw(st.sampled_from(("guidance", "push"))),
@@ -114,6 +121,8 @@ def test_another_seed_is_another_key(request: RenderRequest, seed: int) -> None:
 def test_equal_requests_have_equal_keys() -> None:
     one, other = RenderRequest(**PLAIN), RenderRequest(**{**PLAIN, "guidance": 4, "spread": -0.0})
     assert one == other and one.key == other.key
+    levels = [RenderRequest(**PLAIN, guidance_interval=pair) for pair in ((0, 2), (-0.0, 2.0))]
+    assert levels[0].key == levels[1].key != one.key
     layers = [LayerRequest(**{**LAYER, "harmonize": number}) for number in (1, 1.0)]
     keys = {RenderRequest(**PLAIN, collage="c", layers=(layer,)).key for layer in layers}
     assert len(keys) == 1
@@ -159,6 +168,14 @@ def test_bad_json_is_refused_by_name(text: str, says: str) -> None:
         ("window", [-0.1, 1.1]),
         ("axis", ["", "both"]),
         ("avoid_by", ["", "both"]),
+        ("spread_match", ["", "last"]),
+        ("cads", [-0.1, 2.1, math.nan]),
+        ("cads_low", [-0.1, 0.95]),
+        ("cads_high", [0.5, 1.1]),
+        ("cads_mix", [-0.1, 1.1]),
+        ("guidance_interval", [(1.0,), (2.0, 1.0), (0.0, 14.7), (-1.0, 1.0), [0.0, 1.0], ("0", 1.0), 3.0]),
+        ("spread_parts", ["up", ("head",), ("up", "up"), ["up"]]),
+        ("spread_every", [0, 17, 2.0]),
         ("prompt", ["a" * (MAX_PROMPT + 1)]),
         ("negative_prompt", ["a" * (MAX_PROMPT + 1)]),
     ],
@@ -194,6 +211,12 @@ def test_bounds_of_avoids_name_the_avoid(field: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(FieldError, match="avoid 'that'"):
             RenderRequest(**PLAIN, avoids=(AvoidRequest(**{**AVOID, field: value}),))
+
+
+def test_the_released_axis_takes_every_token() -> None:
+    assert RenderRequest(**PLAIN, spread_every=2).spread_every == 2
+    with pytest.raises(FieldError, match="spread_every"):
+        RenderRequest(**PLAIN, spread_every=2, axis="released")
 
 
 def test_counts() -> None:

@@ -304,6 +304,7 @@ def run_of(engine: Engine, request: RenderRequest, store: PictureStore, images: 
         images=images,
         first=how.first,
         steps=how.steps,
+        seeds=[request.seed + k for k in range(images)],
         levels=schedulers.levels(scheduler),
         times=schedulers.times(scheduler),
         exploding=request.scheduler in schedulers.EXPLODING,

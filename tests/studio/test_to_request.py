@@ -41,6 +41,8 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (few.request.steps, few.request.guidance, few.request.window) == (4, 0, 0.5)
     chosen, _ = prepare(library, model="sdxl-turbo", window=0.25)
     assert chosen.request.window == 0.25
+    assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0, 0.6, 0.9, 1)
+    assert request.guidance_interval is None
     layer = request.layers[0]
     assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.6, 0.6)
     assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)
@@ -70,6 +72,14 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread=1.5,
         spread_threshold=0.0,
         window=0.0,
+        cads=0.25,
+        cads_low=0.0,
+        cads_high=0.5,
+        cads_mix=0.0,
+        guidance_interval=(0.0, 5.42),
+        spread_match="first",
+        spread_parts=("up", "mid"),
+        spread_every=1,
         axis="released",
         avoid_by="push",
         attend_both_ways=True,
@@ -86,6 +96,10 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
     assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0.25, 0, 0.5, 0)
+    assert request.guidance_interval == (0, 5.42)
+    assert (request.spread_match, request.spread_parts) == ("first", ("up", "mid"))
+    assert prepare(library, spread_every=3)[0].request.spread_every == 3
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")

@@ -11,6 +11,7 @@ import torch
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Engine
+from pipelines.errors import UnsupportedError
 from pipelines.methods.base import Inputs, Run
 from pipelines.methods.negtome import CHUNK, Avoid, Spread, match, push
 from pipelines.pictures import PictureStore
@@ -183,6 +184,83 @@ class TestSpread:
         off = similar(torch.cat([features(1e-9)]))
         assert similar(features(0.8)) < off - 0.005
         assert similar(features(-0.8)) > off + 0.005
+
+
+class TestSpreadMatch:
+    def out(self, engine: Engine, store: PictureStore, features: torch.Tensor, **words: Any) -> torch.Tensor:
+        request = tiny.text_request(images=3, spread=1.0, spread_threshold=0.0, **words)
+        method, _ = begun(Spread, engine, request, store, images=3)
+        return method.map_output(OWN, features[:, None])[:, 0]
+
+    @pytest.mark.parametrize("axis", ["source", "released"])
+    def test_first_is_the_papers_rule(self, engine: Engine, store: PictureStore, axis: str) -> None:
+        features = tokens(6 * 64).reshape(6, 64, 16)
+        out = self.out(engine, store, features, spread_match="first", axis=axis)
+        for first in (0, 3):
+            assert torch.equal(out[first], features[first]), "the reference does not move"
+            for row in (first + 1, first + 2):
+                moved = push(features[row], features[first], 1.0, 0.0, axis=axis)
+                assert torch.allclose(out[row] - features[row], moved, atol=1e-5)
+        assert not torch.allclose(out[1], self.out(engine, store, features, axis=axis)[1], atol=0.1)
+
+    @pytest.mark.parametrize("axis", ["source", "released"])
+    def test_nearest_is_one_image(self, engine: Engine, store: PictureStore, axis: str) -> None:
+        features = tokens(6 * 64).reshape(6, 64, 16)
+        features[2] = features[0] + 0.5 * features[2]  # images 0 and 2 are alike, in the negative branch only
+        out = self.out(engine, store, features, spread_match="nearest", axis=axis)
+        for row, partner in ((0, 2), (2, 0)):
+            moved = push(features[row], features[partner], 1.0, 0.0, axis=axis)
+            assert torch.allclose(out[row] - features[row], moved, atol=1e-5)
+        for row in (3, 4, 5):
+            each = [push(features[row], features[o], 1.0, 0.0, axis=axis) for o in (3, 4, 5) if o != row]
+            assert any(torch.allclose(out[row] - features[row], one, atol=1e-5) for one in each)
+        order = [2, 0, 1, 5, 3, 4]
+        again = self.out(engine, store, features[order], spread_match="nearest", axis=axis)
+        assert torch.allclose(again, out[order], atol=1e-5), "no image is special"
+
+    def test_all_lets_each_token_choose(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(6 * 64).reshape(6, 64, 16)
+        out = self.out(engine, store, features, spread_match="all")
+        moved = push(features[0], features[[1, 2]].flatten(0, 1), 1.0, 0.0)
+        assert torch.equal(out[0], features[0] + moved), "as before there was a choice"
+
+    def test_of_two_images_all_and_nearest_are_the_same(self, engine: Engine, store: PictureStore) -> None:
+        by = [
+            tiny.pictures(
+                engine,
+                tiny.text_request(images=2, spread=1.0, spread_threshold=0.0, steps=2, spread_match=one),
+                store,
+            )
+            for one in ("all", "nearest", "first")
+        ]
+        assert all(np.array_equal(a, b) for a, b in zip(by[0], by[1], strict=True))
+        assert tiny.moved(by[2][0], by[0][0]) > 0.01
+
+    def test_every_second_token(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(6 * 64).reshape(6, 64, 16)
+        out = self.out(engine, store, features, spread_every=2)
+        moved = push(features[0], features[[1, 2], ::2].flatten(0, 1), 1.0, 0.0)
+        assert torch.allclose(out[0] - features[0], moved, atol=1e-6)
+        assert not torch.allclose(out, self.out(engine, store, features), atol=0.1)
+        assert torch.equal(
+            self.out(engine, store, features, spread_every=1), self.out(engine, store, features)
+        )
+
+    def test_parts(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.text_request(images=2, spread=1.0, spread_threshold=0.0, spread_parts=("mid",))
+        method, _ = begun(Spread, engine, request, store, images=2)
+        features = tokens(4 * 64).reshape(4, 1, 64, 16)
+        assert method.map_output(OWN, features) is features
+        assert not torch.equal(method.map_output(Site(cross=False, part="mid"), features), features)
+        avoid, _ = begun(Avoid, engine, request.replace(avoids=(tiny.avoid(store),)), store)
+        assert avoid.parts() == avoid._run.card.negtome_blocks, "spread's own, not avoid's"
+        plain, _ = begun(Spread, engine, request.replace(spread_parts=()), store, images=2)
+        assert not torch.equal(plain.map_output(OWN, features), features)
+
+    def test_parts_that_a_model_lacks_are_refused(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.text_request(images=2, spread=1.0, spread_parts=("up", "single"))
+        with pytest.raises(UnsupportedError, match=r"'single'.*down, mid, up"):
+            tiny.result(engine, request, store)
 
 
 class TestWhereAndWhen:

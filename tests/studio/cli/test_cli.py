@@ -160,6 +160,29 @@ def test_info_of_a_rendered_picture_tells_how_long_it_took(
     assert "  rendered in  2.5 s" in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [],
+        {"changed": []},
+        {"changed": ["x"]},
+        {"changed": 1},
+        {"spread": 1},
+        {"avoids": [1]},
+        {"avoids": [{}]},
+    ],
+)
+def test_info_leaves_out_numbers_it_does_not_understand(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path, numbers: object
+) -> None:
+    path = tmp_path / "evening-0.png"
+    report = {"seconds": 2.5, "numbers": numbers, "image": 0}
+    path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, report))
+    assert main(["info", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "rendered in" in said and "shows" not in said
+
+
 def test_info_tells_kinds_of_files_by_their_content(
     capsys: pytest.CaptureFixture[str], file: Path, collage: Collage, library: Library, tmp_path: Path
 ) -> None:

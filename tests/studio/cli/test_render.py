@@ -21,7 +21,7 @@ from studio.cli import main
 from studio.cli.render import _Run, write_new
 from studio.compositing import compose
 from studio.document import Collage, Layer
-from studio.formats import archive, open_any
+from studio.formats import archive, open_any, png
 from studio.pictures import Library
 from studio.to_request import to_request
 
@@ -71,7 +71,14 @@ def test_rendering_writes_pictures_that_render_again(
         [str(second), "seed 8", "64x64", "3 steps"],
     ]
     assert all(line[4].endswith(" s") for line in lines)
+    told_of = [[word.split()[0] for word in line[5:]] for line in lines]
+    assert told_of == [["changed", "spread"]] * 2
     assert said.err == ""
+    numbers = png.read_report(second.read_bytes())["numbers"]
+    assert f"changed {100 * numbers['changed'][1]:.0f} %" == lines[1][5]
+    assert numbers["spread"]["distance"] > 0 and 1 < numbers["spread"]["vendi"] < 2
+    assert main(["info", str(second)]) == 0
+    assert "; ".join(lines[1][5:]) in capsys.readouterr().out
 
     carried, _ = open_any(second)
     expected = collage.replace(seed=8, model=str(tiny_model)).replace_layer("a", harmonize=0.9)
@@ -173,7 +180,8 @@ def test_pictures_finished_before_a_stop_are_kept(
     capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
 ) -> None:
     collage = collage.replace(images=2, seed=3)
-    prepared = to_request(collage, library, PictureStore())
+    store = PictureStore()
+    prepared = to_request(collage, library, store)
     picture = np.full((64, 64, 3), 9, np.uint8)
 
     def events() -> Iterator[Event]:
@@ -182,7 +190,7 @@ def test_pictures_finished_before_a_stop_are_kept(
         raise Cancelled("the run was stopped.")
 
     with pytest.raises(Cancelled):
-        _Run("evening", collage, library, prepared, tmp_path).follow(events())
+        _Run("evening", collage, library, prepared, store, tmp_path).follow(events())
     assert [path.name for path in tmp_path.iterdir()] == ["evening-3.png"]
     assert (pixels(tmp_path / "evening-3.png") == picture).all()
     assert open_any(tmp_path / "evening-3.png")[0] == collage.replace(images=1)

@@ -34,6 +34,12 @@ def test_every_kind_of_key() -> None:
             "layers.four.prompt=7",
             "layers.cat.clip=[[0,0],[1,0],[1,1]]",
             "avoids.far.alpha=2",
+            "layers.cat.vary=1.5",
+            "spread_match=nearest",
+            'spread_parts=["up","mid"]',
+            "spread_every=2",
+            "cads=0.25",
+            "guidance_interval=[0.3,5.4]",
         ],
     )
     assert (changed.steps, changed.seed, changed.prompt) == (20, 0, "a = b, 42")
@@ -43,6 +49,8 @@ def test_every_kind_of_key() -> None:
     assert not changed.layer("two").visible
     assert changed.layer("four").prompt == "7"
     assert changed.avoids[0].alpha == 2
+    assert (changed.layer("one").vary, changed.cads, changed.guidance_interval) == (1.5, 0.25, (0.3, 5.4))
+    assert (changed.spread_match, changed.spread_parts, changed.spread_every) == ("nearest", ("up", "mid"), 2)
     assert [layer.id for layer in changed.layers] == [layer.id for layer in COLLAGE.layers]
 
 
