@@ -149,7 +149,7 @@ def test_sixteen_layers_are_counted_as_such(engine: Engine, store: PictureStore)
 
     stock = counts["stock"]["rest"]
     assert two == pytest.approx(expected(2) / stock) and sixteen == pytest.approx(expected(16) / stock)
-    assert list(counts)[0] == "stock" and len(counts) == 5
+    assert next(iter(counts)) == "stock" and len(counts) == 5
 
 
 def test_shares_and_targets() -> None:

@@ -33,6 +33,17 @@ from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
 from tests.benchmarks import common, shapes
 
 COMMAND = "python -m tests.benchmarks.flops"
+ABOUT = """What is added to the floating-point operations of a whole stock run: matrix products, convolutions and
+attention of the denoiser, and of the autoencoder where it encodes a reference. Counted on torch's meta device through
+the engine's own hooks, kernel and methods; `tests/test_flops.py` holds the count against real runs of tiny models.
+Elementwise work and memory traffic are not in it, nor text encoders and the decoder, on either side.
+
+What spread costs is the product of each image's tokens with all tokens of the others. What an avoid reference costs is
+one more row in the steps in which it acts, the products with its tokens, and its encoding; the row weighs more
+where fewer rows share it (one branch, a small batch). The last column is what spread would cost with one reference
+token of each 2×2; that is not built.
+
+"""
 
 
 @dataclass(frozen=True)
@@ -203,15 +214,18 @@ def verdict(share: float, target: float | None) -> str:
 def report(found: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
     """The table: a line a model, a column a method."""
     names = [name for name in next(iter(found.values()))["counts"] if name != "stock"]
+    quarter = "spread, were every 4th reference token matched"
     lines = []
     for model, row in found.items():
         counts, targets = row["counts"], settings["targets"].get(model, {})
         stock = Count(**counts["stock"])
         cells = [verdict(added(counts, name), targets.get(name.split(",")[0])) for name in names]
+        # its products are linear in the number of reference tokens
+        cells.append(verdict(added(counts, "spread") / 4, targets.get("spread")))
         size = f"{row['parameters'] / 1e9:.2f}"
         window = f"{stock.active_steps} of {stock.steps}"
         lines.append([model, size, window, f"{stock.whole / settings['images'] / 1e15:.3f}", *cells])
-    heads = ["model", "parameters, 10⁹", "steps with NegToMe", "stock, 10¹⁵ FLOPs an image", *names]
+    heads = ["model", "parameters, 10⁹", "steps with NegToMe", "stock, 10¹⁵ FLOPs an image", *names, quarter]
     return common.table(heads, lines)
 
 
@@ -227,7 +241,7 @@ def main() -> None:
     raw = {"command": COMMAND, "made": common.machine(), "models": found}
     (asked.out / "flops.json").write_text(json.dumps(raw, indent=1) + "\n")
     page = common.heading("What the methods cost in arithmetic", COMMAND, settings, "none")
-    (asked.out / "flops.md").write_text(page + report(found, settings))
+    (asked.out / "flops.md").write_text(page + ABOUT + report(found, settings))
 
 
 if __name__ == "__main__":
