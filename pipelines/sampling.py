@@ -305,6 +305,20 @@ def _hooked(denoiser: torch.nn.Module, run: Run, methods: list[Method], latest: 
             return output
         return (result, *output[1:]) if isinstance(output, tuple) else type(output)(sample=result)
 
+    compiled = denoiser._compiled_call_impl
+    if compiled is not None:
+        # Module.compile() compiles a module's hooks with it, and does not see any that come later
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            args, kwargs = before(denoiser, args, kwargs)
+            return after(denoiser, args, kwargs, compiled(*args, **kwargs))
+
+        denoiser._compiled_call_impl = call
+        try:
+            yield
+        finally:
+            denoiser._compiled_call_impl = compiled
+        return
     handles = [
         denoiser.register_forward_pre_hook(before, with_kwargs=True),
         denoiser.register_forward_hook(after, with_kwargs=True),

@@ -41,6 +41,8 @@ def tapped(processor: Any, attend: Callable[..., torch.Tensor]) -> Any:
     """
     stock = type(processor).__call__
     scope = dict(stock.__globals__)
+    # a compiler looks globals up in the module of this name, where they are the stock ones
+    scope.pop("__name__", None)
     names = stock.__code__.co_names
     if "dispatch_attention_fn" in names:
         scope["dispatch_attention_fn"] = partial(_dispatch, attend)
@@ -90,7 +92,8 @@ def installed(model: torch.nn.Module, kernel: Kernel, site_of: SiteOf) -> Iterat
     attend: dict[Site, Callable[..., torch.Tensor]] = {}
     stock: list[tuple[torch.nn.Module, Any]] = []
     try:
-        for name, module in model.named_modules():
+        # torch.compile(model) wraps: the modules keep their names inside
+        for name, module in getattr(model, "_orig_mod", model).named_modules():
             if not hasattr(module, "set_processor"):
                 continue
             site = site_of(name, module)

@@ -85,7 +85,8 @@ class TransformerFamily(Family):
 
     def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
         """All arguments by name."""
-        named = {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
+        forward = getattr(module, "_orig_mod", module).forward  # torch.compile(model) wraps
+        named = {**inspect.signature(forward).bind_partial(*args).arguments, **kwargs}
         sample: torch.Tensor = named.pop(self.sample_name)
         return Inputs(sample, named)
 

@@ -115,12 +115,18 @@ def area_resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0]
 
 
+def grids(latent_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Every (h, w) that a denoiser may have of latents (h, w), largest first: each level halves, rounding up."""
+    found = [latent_size]
+    while found[-1] != (1, 1):
+        h, w = found[-1]
+        found.append((-(-h // 2), -(-w // 2)))
+    return found
+
+
 def grid_of(tokens: int, latent_size: tuple[int, int]) -> tuple[int, int] | None:
-    """The (h, w) of a UNet level with this many tokens: each level halves, rounding up. None where none fits."""
-    h, w = latent_size
-    while True:
+    """The (h, w) of a UNet level with this many tokens. None where none fits."""
+    for h, w in grids(latent_size):
         if h * w == tokens:
             return h, w
-        if h * w < tokens or (h, w) == (1, 1):
-            return None
-        h, w = -(-h // 2), -(-w // 2)
+    return None

@@ -15,7 +15,7 @@ import math
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
-from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grids
 from pipelines.schedulers import ratio
 
 
@@ -51,7 +51,6 @@ class LayerAttention(Method):
         self._run = run
         self._step: Step | None = None
         self._rows: slice | list[int] = []
-        self._grids: dict[int, torch.Tensor | None] = {}
         device = run.device
         layers = run.request.layers
         self._token = torch.tensor([token for _, token in pairs], device=device, dtype=torch.long)
@@ -63,7 +62,12 @@ class LayerAttention(Method):
         ).to(device)
         # a 0-d tensor: as a float a compiled model would be compiled again at each step
         self._weight = torch.zeros((), device=device)
+        # all at once: built inside a compiled forward they would compile it again at the next step
+        self._grids: dict[int, torch.Tensor] = {}
         if pairs:
+            masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in layers]
+            for h, w in grids(run.latent_size):
+                self._grids[h * w] = self._spread_over((h, w), masks).to(device)
             kernel.logit_bias.append(self.logit_bias)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
@@ -91,7 +95,7 @@ class LayerAttention(Method):
         if start + self._last >= key.shape[2]:
             return None
         tokens = self._token + start
-        spread = self._spread_over(places.stop - places.start, step.latent_size)
+        spread = self._grids.get(places.stop - places.start)
         if spread is None:
             return None
         rows = self._rows
@@ -111,16 +115,8 @@ class LayerAttention(Method):
                 bias[row, 0, tokens, places] = one[:, tokens].T
         return bias[..., : key.shape[2]]
 
-    def _spread_over(self, tokens: int, latent_size: tuple[int, int]) -> torch.Tensor | None:
-        """U (N, L+1) for the grid with ``tokens`` places."""
-        if tokens not in self._grids:
-            grid, run = grid_of(tokens, latent_size), self._run
-            if grid is None:
-                self._grids[tokens] = None
-            else:
-                masks = [
-                    torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in run.request.layers
-                ]
-                columns = [area_resized(mask[None] / 255, grid).flatten() for mask in masks]
-                self._grids[tokens] = torch.stack([*columns, torch.ones(tokens)], 1).to(run.device)
-        return self._grids[tokens]
+    @staticmethod
+    def _spread_over(grid: tuple[int, int], masks: list[torch.Tensor]) -> torch.Tensor:
+        """U (N, L+1) for a grid (h, w)."""
+        columns = [area_resized(mask[None] / 255, grid).flatten() for mask in masks]
+        return torch.stack([*columns, torch.ones(grid[0] * grid[1])], 1)

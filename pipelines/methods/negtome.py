@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
-from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of, grids
 from pipelines.methods.vary import token_alpha, varying_layers, varying_masks
 
 CHUNK = 1024
@@ -208,24 +208,27 @@ class Avoid(_InSelfAttention):
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         super().begin(run, kernel)
-        self._reaches: dict[tuple[tuple[int, int], int], _Reach] = {}
+        # all at once: built inside a compiled forward they would compile it again at the next step
+        self._reaches = {
+            (grid, number): self._reach(grid, number)
+            for grid in grids(run.latent_size)
+            for number in range(len(run.request.avoids))
+        }
 
     def _reach(self, grid: tuple[int, int], number: int) -> _Reach:
         """Which reference tokens count, and how much each output token is to move, for avoid ``number``."""
-        if (grid, number) not in self._reaches:
-            run, avoid = self._run, self._run.request.avoids[number]
-            allowed = None
-            if avoid.mask is not None:
-                mask = torch.from_numpy(run.pictures.get(avoid.mask).copy()).to(run.device)
-                cover = area_resized(mask[None] / 255, grid).flatten()
-                allowed = cover > min(0.5, float(cover.max()) / 2)
-            inside = torch.ones(grid[0] * grid[1], device=run.device)
-            if avoid.layer is not None:
-                layer = run.request.layers[avoid.layer]
-                mask = torch.from_numpy(run.pictures.get(layer.mask).copy()).to(run.device)
-                inside = area_resized(mask[None] / 255, grid).flatten()
-            self._reaches[grid, number] = _Reach(allowed, inside)
-        return self._reaches[grid, number]
+        run, avoid = self._run, self._run.request.avoids[number]
+        allowed = None
+        if avoid.mask is not None:
+            mask = torch.from_numpy(run.pictures.get(avoid.mask).copy()).to(run.device)
+            cover = area_resized(mask[None] / 255, grid).flatten()
+            allowed = cover > min(0.5, float(cover.max()) / 2)
+        inside = torch.ones(grid[0] * grid[1], device=run.device)
+        if avoid.layer is not None:
+            layer = run.request.layers[avoid.layer]
+            mask = torch.from_numpy(run.pictures.get(layer.mask).copy()).to(run.device)
+            inside = area_resized(mask[None] / 255, grid).flatten()
+        return _Reach(allowed, inside)
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
@@ -235,7 +238,7 @@ class Avoid(_InSelfAttention):
             sign = -1 / max(1.0, step.steering)
         out = features.clone()
         for number, reference_row in enumerate(step.references):
-            avoid, reach = request.avoids[number], self._reach(grid, number)
+            avoid, reach = request.avoids[number], self._reaches[grid, number]
             alpha = (sign * avoid.alpha * reach.inside).to(features.dtype)
             for row in rows:
                 out[row] += push(

@@ -135,18 +135,20 @@ def contenders(
 
 def measure(runs: dict[str, tuple[Contender, str]], repeats: int, what: str) -> list[dict[str, Any]]:
     """One row a round: name → [processor seconds, wall seconds]. The first round warms up and is not kept."""
-    rows = []
+    return [one_round(runs, turn) for turn in track(range(repeats + 1), what)][1:]
+
+
+def one_round(runs: dict[str, tuple[Contender, str]], turn: int) -> dict[str, list[float]]:
+    """Each contender once, in an order that turns with ``turn``: name → [processor seconds, wall seconds]."""
+    row: dict[str, list[float]] = {}
     names = list(runs)
-    for turn in track(range(repeats + 1), what):
-        row: dict[str, Any] = {}
-        shift = turn % len(names)
-        order = names[shift:] + names[:shift]
-        for name in order if turn % 2 else reversed(order):
-            wall, used = time.perf_counter(), time.process_time()
-            runs[name][0]()
-            row[name] = [time.process_time() - used, time.perf_counter() - wall]
-        rows.append(row)
-    return rows[1:]
+    shift = turn % len(names)
+    order = names[shift:] + names[:shift]
+    for name in order if turn % 2 else reversed(order):
+        wall, used = time.perf_counter(), time.process_time()
+        runs[name][0]()
+        row[name] = [time.process_time() - used, time.perf_counter() - wall]
+    return row
 
 
 def ratios(rows: Sequence[dict[str, Any]], name: str, base: str, clock: int) -> str:

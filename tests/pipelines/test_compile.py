@@ -1,0 +1,89 @@
+"""A compiled denoiser runs all methods, gives the same picture, and is not compiled again from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from pipelines import sampling
+from pipelines.engine import Engine, Loaded
+from pipelines.methods import methods_for
+from pipelines.methods.base import Method
+from pipelines.pictures import PictureStore, Pixels
+from pipelines.request import RenderRequest
+from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
+
+WAYS = ("torch.compile", "compile", "compile_repeated_blocks")
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """Nothing compiled before, nothing left behind."""
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(pipe: Any, part: str, way: str) -> None:
+    """As users do it; the backend runs the traced graphs as they are, so that this is quick."""
+    denoiser = getattr(pipe, part)
+    if way == "torch.compile":
+        setattr(pipe, part, torch.compile(denoiser, backend="eager"))
+    else:
+        getattr(denoiser, way)(backend="eager")
+
+
+def sampled(
+    loaded: Loaded, request: RenderRequest, store: PictureStore, methods: list[Method]
+) -> tuple[list[Pixels], list[int]]:
+    """The pictures, and how many graphs there were after each step."""
+    graphs: list[int] = []
+
+    def on_step(*_: Any) -> None:
+        graphs.append(counters["stats"]["unique_graphs"])
+
+    pictures = sampling.sample(
+        loaded.pipe, loaded.family, loaded.card, request, store, methods, [7, 8], on_step
+    )
+    return pictures, graphs
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model", ["flux"])
+def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way: str) -> None:
+    kinds: Any = tt if model == "flux" else tiny
+    pipe, card = kinds.KINDS[model](), kinds.card_for(model)
+    loaded = Engine().adopt(model, pipe, card)
+    request = tiny.collage_request(
+        store,
+        model,
+        scheduler=card.scheduler,
+        guidance=card.guidance,
+        steps=6,
+        car={"harmonize": 1.0, "attend_inside": 0.8, "attend_outside": 0.5},
+        cat={"harmonize": 0.5},
+        images=2,
+        spread=1.0,
+        spread_threshold=0.0,
+        window=0.5,
+        avoids=(tiny.avoid(store),),
+    )
+    stock = sampled(loaded, request, store, [])[0]
+    plain = sampled(loaded, request, store, methods_for(request))[0]
+    compiled(pipe, "transformer" if model == "flux" else "unet", way)
+    compiled_stock = sampled(loaded, request, store, [])[0]
+    before = counters["stats"]["unique_graphs"]
+    found, graphs = sampled(loaded, request, store, methods_for(request))
+    assert before > 0, "it was compiled"
+    assert max(tiny.moved(a, b) for a, b in zip(compiled_stock, stock, strict=True)) < 0.1
+    assert max(tiny.moved(a, b) for a, b in zip(found, plain, strict=True)) < 0.1
+    assert min(tiny.moved(a, b) for a, b in zip(found, stock, strict=True)) > 1.0, "the methods act"
+    assert len(graphs) == 6 and graphs[0] > before
+    assert graphs[0] == graphs[1] == graphs[2], "not again while NegToMe acts"
+    assert graphs[3] == graphs[4] == graphs[5], "and once more when it has ended, no more"

@@ -1,0 +1,54 @@
+"""Times by family: every family has its larger denoiser, rounds are kept, ratios are taken inside rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import common, family_times
+from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
+
+SMALL = {"side": 64, "images": 2, "steps": 2, "layers": [2]}
+
+
+def settings() -> dict[str, Any]:
+    return {**common.protocol("family_times"), **SMALL}
+
+
+def test_every_family_is_timed() -> None:
+    assert set(family_times.GROWN) == set(tt.KINDS) | {"sd_noise", "sdxl"}
+
+
+@pytest.mark.parametrize("name", family_times.GROWN)
+def test_denoisers_are_grown(name: str) -> None:
+    small = (tt.KINDS if name in tt.KINDS else tiny.KINDS)[name]()
+    loaded = family_times.grown(name)
+    before, after = (
+        sum(parameter.numel() for parameter in loaded.family.denoiser(pipe).parameters())
+        for pipe in (small, loaded.pipe)
+    )
+    assert after > 5 * before and after > 300_000
+
+
+@pytest.mark.parametrize("name", ["flux", "sdxl"])
+def test_rounds_go_on_where_they_stopped(tmp_path: Path, name: str) -> None:
+    first = family_times.rounds(name, settings(), 1, tmp_path)
+    again = family_times.rounds(name, settings(), 2, tmp_path)
+    assert again[:1] == first and len(again) == 2 and again[1] != again[0]
+    contenders = ["stock", "engine, all off", "layer attention, 2 layers", "spread", "avoid, one reference"]
+    assert sorted(again[1]) == sorted(contenders)
+    assert all(0 < second < 600 for row in again for pair in row.values() for second in pair)
+    assert family_times.rounds(name, settings(), 2, tmp_path) == again
+
+
+def test_ratios_stay_in_their_round() -> None:
+    rows = [{"stock": [1.0, 2.0], "spread": [1.1, 3.0]}, {"stock": [10.0, 2.0], "spread": [11.0, 2.0]}]
+    page = family_times.report({"flux": rows})
+    used, wall = (line for line in page.splitlines() if line.startswith("| flux"))
+    assert "1.100 (1.100 to 1.100)" in used and "5.500" in used, (
+        "the ratio of sums would be 1.1 too, of means no"
+    )
+    assert "1.250 (1.000 to 1.500)" in wall

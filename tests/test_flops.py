@@ -1,0 +1,182 @@
+"""The count of arithmetic is the engine's own: on tiny models it is what a real run does, to the last product."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipelines import sampling
+from pipelines.engine import Engine, Loaded
+from pipelines.methods import methods_for
+from pipelines.pictures import PictureStore
+from pipelines.request import RenderRequest
+from tests.benchmarks import common, flops, shapes
+from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
+
+MODELS = ("sdxl", *tt.KINDS)
+RUNS = ("stock", "attention", "spread", "avoid")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """Tiny pipelines of every family that is counted."""
+    made = Engine()
+    made.adopt("sdxl", tiny.sdxl(), tiny.card_for("sdxl"))
+    for name, build in tt.KINDS.items():
+        made.adopt(name, build(), tt.card_for(name))
+    return made
+
+
+@pytest.fixture
+def store() -> PictureStore:
+    """An empty picture store."""
+    return PictureStore()
+
+
+def asked(loaded: Loaded, run: str, store: PictureStore) -> RenderRequest:
+    """A request of two images and two steps, NegToMe in the first; both prompts of one length."""
+    card = loaded.card
+    words: dict[str, Any] = {"scheduler": card.scheduler, "steps": 2, "guidance": card.guidance, "images": 2}
+    if "negative_prompt" not in loaded.family.refused:
+        words["negative_prompt"] = tiny.PROMPT
+    if run == "attention":
+        both = {"harmonize": 1.0, "attend_inside": 0.5, "attend_outside": 0.5}
+        return tiny.collage_request(store, card.name, car=both, cat=both, background_harmonize=1.0, **words)
+    if run == "spread":
+        words |= {"spread": 1.0, "spread_threshold": 0.0}
+    if run == "avoid":
+        words["avoids"] = (tiny.avoid(store),)
+    return tiny.text_request(card.name, **words)
+
+
+def in_the_engine(loaded: Loaded, request: RenderRequest, store: PictureStore) -> tuple[int, int]:
+    """(what the denoiser does in a real run, text tokens of its rows)."""
+    denoiser = loaded.family.denoiser(loaded.pipe)
+    lengths: list[int] = []
+
+    def look(_module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        states = kwargs.get("encoder_hidden_states")
+        lengths.append(args[2][0].shape[0] if states is None else states.shape[1])
+
+    handle = denoiser.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            sampling.sample(
+                loaded.pipe,
+                loaded.family,
+                loaded.card,
+                request,
+                store,
+                methods_for(request),
+                [0, 1],
+                lambda *_: None,
+            )
+    finally:
+        handle.remove()
+    return sum(counter.get_flop_counts()[type(denoiser).__name__].values()), lengths[0]
+
+
+def subject_of(loaded: Loaded, request: RenderRequest, text: int) -> flops.Subject:
+    """The tiny model without its numbers, and the places its words really have."""
+    places = loaded.family.tokens(loaded.pipe, request)
+
+    class Placed(flops.Subject):
+        def tokens(self, layers: int) -> list[list[int]]:
+            return places
+
+    denoiser = loaded.family.denoiser(loaded.pipe)
+    shape = shapes.Shape(
+        name=loaded.card.name,
+        family=loaded.card.family,
+        kind=type(denoiser).__name__,
+        sizes=dict(denoiser.config),
+        vae=type(loaded.pipe.vae).__name__,
+        encoder=dict(loaded.pipe.vae.config),
+        steps=request.steps,
+        guidance=request.guidance,
+        text=text,
+    )
+    return Placed(shapes.parts(shape), loaded.card, text, 1)
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_count_is_what_a_run_does(engine: Engine, store: PictureStore, model: str, run: str) -> None:
+    loaded = engine.load(model)
+    request = asked(loaded, run, store)
+    real, text = in_the_engine(loaded, request, store)
+    count = flops.count(subject_of(loaded, request, text), request, store)
+    assert count.whole - count.begin == real
+    assert (count.begin > 0) == (run == "avoid"), "only a reference is encoded before the first step"
+    assert (count.active > count.rest) == (run in ("spread", "avoid"))
+
+
+def test_spread_is_one_product_a_block(engine: Engine, store: PictureStore) -> None:
+    loaded = engine.load("flux")
+    plain = dataclasses.replace(asked(loaded, "stock", store), images=3)
+    subject = subject_of(loaded, plain, 512)
+    stock, spread = (
+        flops.count(subject, request, store)
+        for request in (plain, plain.replace(spread=1.0, spread_threshold=0.5))
+    )
+    blocks, rows, tokens, width = 2, 3, 4 * 4, 2 * 16
+    assert spread.active - stock.active == blocks * rows * 2 * tokens * (2 * tokens) * width
+    assert spread.rest == stock.rest == stock.active
+
+
+def test_sixteen_layers_are_counted_as_such(engine: Engine, store: PictureStore) -> None:
+    loaded = engine.load("flux")
+    settings = {**common.protocol("flops"), "layers": [2, 16]}
+    plain = asked(loaded, "stock", store)
+    subject = dataclasses.replace(
+        flops.Subject(subject_of(loaded, plain, 512).pipe, loaded.card, 512, words=3), clip=0
+    )
+    runs = flops.contenders(plain, settings, store)
+    counts = {name: vars(flops.count(subject, request, store)) for name, request in runs.items()}
+    two, sixteen = (flops.added(counts, f"layer attention, {n} layers") for n in (2, 16))
+    blocks, rows, heads, tokens, size = 2, 2, 2, 16, 16
+
+    def expected(layers: int) -> int:
+        sought = rows * heads * 2 * (3 * layers) * tokens * size
+        spread_out = rows * 2 * tokens * (layers + 1) * (512 + tokens)
+        return blocks * (sought + spread_out)
+
+    stock = counts["stock"]["rest"]
+    assert two == pytest.approx(expected(2) / stock) and sixteen == pytest.approx(expected(16) / stock)
+    assert next(iter(counts)) == "stock" and len(counts) == 5
+
+
+def test_shares_and_targets() -> None:
+    stock = {"begin": 0, "active": 100, "rest": 100, "active_steps": 2, "steps": 8}
+    counts = {"stock": stock, "spread": {**stock, "active": 110}, "avoid": {**stock, "begin": 8}}
+    assert flops.Count(**counts["spread"]).whole == 820
+    assert flops.added(counts, "spread") == pytest.approx(0.025)
+    assert flops.added(counts, "avoid") == pytest.approx(0.01)
+    settings = {"images": 4, "targets": {"m": {"spread": 0.02, "avoid": 0.02}}}
+    page = flops.report({"m": {"parameters": 2.5e9, "steps": 8, "counts": counts}}, settings)
+    line = page.splitlines()[-1]
+    assert "+2.50 % (≤ 2 %: **missed**)" in line and "+1.00 % (≤ 2 %: reached)" in line
+    assert "2 of 8" in line and "2.50 " in line
+
+
+def test_a_phrase_stands_twice_where_two_encoders_read_it() -> None:
+    subject = flops.Subject(None, tiny.card_for("sdxl"), text=333, words=2, clip=77)
+    assert subject.tokens(2) == [[1, 2, 78, 79], [3, 4, 80, 81]]
+    assert dataclasses.replace(subject, clip=0).tokens(1) == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("SDXL", 2.567e9), ("FLUX.1 dev", 11.90e9), ("FLUX.2 Klein 4B", 3.88e9)]
+)
+def test_sizes_are_the_real_ones(name: str, published: float) -> None:
+    shape = next(shape for shape in shapes.SHAPES if shape.name == name)
+    pipe = shapes.parts(shape)
+    denoiser = shapes.family(shape.family).denoiser(pipe)
+    assert all(parameter.device == torch.device("meta") for parameter in denoiser.parameters())
+    assert sum(p.numel() for p in denoiser.parameters()) == pytest.approx(published, rel=2e-3)
