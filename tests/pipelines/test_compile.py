@@ -55,7 +55,7 @@ def sampled(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model", ["flux"])
+@pytest.mark.parametrize("model", ["flux", "sdxl"])
 def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way: str) -> None:
     kinds: Any = tt if model == "flux" else tiny
     pipe, card = kinds.KINDS[model](), kinds.card_for(model)
