@@ -38,6 +38,7 @@ GROWN: dict[str, dict[str, Any]] = {
     "flux": _BLOCKS | _ROPE,
     "schnell": _BLOCKS | _ROPE,
     "chroma": _BLOCKS | _ROPE,
+    "flux2": _BLOCKS | {"axes_dims_rope": (8, 8, 8, 8)},
     "klein": _BLOCKS | {"axes_dims_rope": (8, 8, 8, 8)},
     "qwen": {"num_layers": 5, "attention_head_dim": 32, "num_attention_heads": 4, **_ROPE},
     "zimage": {"dim": 128, "n_layers": 5, "n_heads": 4, "n_kv_heads": 4, "axes_dims": (8, 12, 12)},

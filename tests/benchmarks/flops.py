@@ -99,6 +99,8 @@ def count(subject: Subject, request: RenderRequest, store: PictureStore) -> Coun
         first=0,
         steps=request.steps,
         levels=[(0.5, 0.5)] * request.steps,
+        times=[0.5] * request.steps,
+        seeds=list(range(request.images)),
         exploding=False,
         latent_size=size,
         tokens=subject.tokens(len(request.layers)),

@@ -227,8 +227,9 @@ def test_a_terminal_sees_a_download(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    prepared = to_request(collage, library, PictureStore())
-    _Run("evening", collage, library, prepared, tmp_path).follow(
+    store = PictureStore()
+    prepared = to_request(collage, library, store)
+    _Run("evening", collage, library, prepared, store, tmp_path).follow(
         iter([Downloading("sdxl", 2_500_000_000, 6_900_000_000)])
     )
     said = capsys.readouterr()
