@@ -52,10 +52,13 @@ def build_pipeline(
     )
 
 
-def _drop_derived_field(config: Path) -> None:
-    """`AutoencoderTiny` sets ``block_out_channels`` itself and complains, at every load, of finding it in the file."""
+def _drop_derived_fields(config: Path) -> None:
+    """`AutoencoderTiny` sets ``block_out_channels`` itself and complains, at every load, of finding it in the file; and
+    where it was read from is nobody's business.
+    """
     fields = json.loads(config.read_text())
-    fields.pop("block_out_channels", None)
+    for name in ("block_out_channels", "_name_or_path"):
+        fields.pop(name, None)
     config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
@@ -82,7 +85,7 @@ def main() -> None:
     pipe.save_pretrained(options.out, max_shard_size=SHARD)
     shutil.rmtree(options.out / "unet")
     pipe.unet.save_pretrained(options.out / "unet", max_shard_size=SHARD)
-    _drop_derived_field(options.out / "vae" / "config.json")
+    _drop_derived_fields(options.out / "vae" / "config.json")
     clip = CLIPModel.from_pretrained(options.clip).half()
     clip.save_pretrained(options.out / "clip", max_shard_size=SHARD)
     tokenizer.save_pretrained(options.out / "clip")
