@@ -31,7 +31,7 @@ def test_cards_hold_together() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_cards_have_a_family(name: str) -> None:
-    family(CARDS[name].family)
+    assert family(CARDS[name].family).name == CARDS[name].family
 
 
 def test_the_page_about_models_tells_the_cards() -> None:
