@@ -84,6 +84,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "spread",
                 "spread_threshold",
                 "window",
+                "grow",
                 "cads",
                 "cads_low",
                 "cads_high",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import presets
+from pipelines.families.table import WORDS, refusal
 from pipelines.models import CARDS, ModelCard, card
 from studio import pictures
 from studio.canvas.component import address, most_of
@@ -111,6 +112,7 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "guidance": one.guidance,
         "window": DEFAULTS["window"] if one.window is None else one.window,
         "side": one.side,
+        "refuses": [word for word in WORDS if refusal(one.family, word) is not None],
     }
 
 

@@ -74,6 +74,13 @@ WORDS: dict[str, Word] = {
         "Avoid and Spread act in this share of the steps, from the first on, when the composition forms (t_start and "
         "t_end in NegToMe).",
     ),
+    "grow": Word(
+        "Grow",
+        "What is held reaches this many canvas pixels over its edge while there is noise, and the last steps still mend "
+        "the seam. Below 0, what may change reaches in.",
+        step=1,
+        nullable=False,
+    ),
     "seed": Word(
         "Seed", "The same seed and collage give the same picture. Empty: a new one each time.", step=1
     ),
@@ -97,6 +104,10 @@ HINTS: dict[str, str] = {
     "avoid_layer": "Where the push acts: everywhere, or only inside one layer.",
     "avoid_by": "Guidance steers away from the reference and leaves alone what reads the prompt; the push of the paper "
     "moves both. Without guidance it is always the push.",
+    "harmonize_by": "What Harmonize is a share of: the steps that are run, or the model's own time. They differ where a "
+    "sampler spends its steps unevenly.",
+    "attend_both_ways": "In this model words and picture look at each other. Words that look only at their own layer let "
+    "less of the other layers leak into it.",
     "axis": "How the parts of a picture find their match in the reference.",
 }
 

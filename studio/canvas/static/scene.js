@@ -82,6 +82,26 @@
     const spread = D.slider(words.spread, (value) => store.patch({ spread: value ?? 0 }, "doc:spread"));
     const spreadThreshold = D.slider(words.spread_threshold, patch("spread_threshold"));
 
+    const by = D.choice(
+      "Harmonize by",
+      () => [
+        ["steps", "steps that are run"],
+        ["timestep", "the model's time"],
+      ],
+      patch("harmonize_by"),
+      { about: words.harmonize_by.hint },
+    );
+    const grow = D.slider(words.grow, (value) => store.patch({ grow: value ?? 0 }, "doc:grow"));
+    const bothWays = D.choice(
+      "Words look at",
+      () => [
+        [false, "everything"],
+        [true, "their own layer"],
+      ],
+      patch("attend_both_ways"),
+      { about: words.attend_both_ways.hint },
+    );
+
     const element = h(
       "div",
       { class: "dc-stack" },
@@ -113,6 +133,7 @@
         h("div", { class: "dc-pair" }, steps.element, guidance.element),
         scheduler.element,
       ),
+      D.fold("How layers are held", false, by.element, grow.element, bothWays.element),
     );
 
     function show() {
@@ -133,6 +154,10 @@
       spread.show(doc.spread);
       spreadThreshold.show(doc.spread_threshold);
       spreadThreshold.element.hidden = doc.spread === 0;
+      by.show(doc.harmonize_by);
+      grow.show(doc.grow);
+      bothWays.show(doc.attend_both_ways);
+      bothWays.element.hidden = model().refuses.includes("attend_both_ways") && !doc.attend_both_ways;
     }
 
     return { element, show };
