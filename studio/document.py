@@ -159,6 +159,8 @@ class Collage(_Part):
     confines guidance to noise levels above its first and up to its second number (arXiv 2404.07724).
     ``harmonize_by`` is what harmonize is a share of: the "steps" that are run, or the model's time, "timestep".
     ``grow`` in canvas pixels: while there is noise, what is held reaches over its edge; below 0 what may change does.
+    With ``variants`` alternatives such as {red|blue} in the prompt and in layers' words are filled in, another
+    combination in each image; without, braces are text like any other.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -191,6 +193,7 @@ class Collage(_Part):
     cads_high: Share | None = None
     cads_mix: Share | None = None
     guidance_interval: Annotated[tuple[Level, Level], Field(strict=False)] | None = None
+    variants: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

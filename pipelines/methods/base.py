@@ -26,7 +26,8 @@ class Run:
     told anew (as another list) when the pipeline sets its own shift; ``first`` is the step that the run starts at,
     ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
     latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
-    token positions of layer l's words.
+    token positions of layer l's words; where the images have prompts of their own, ``variant_tokens[k][l]`` are those
+    of image k in their place.
     """
 
     request: RenderRequest
@@ -47,6 +48,7 @@ class Run:
     dtype: torch.dtype
     clean: torch.Tensor | None = None
     noise: torch.Tensor | None = None
+    variant_tokens: list[list[list[int]]] = field(default_factory=list)
 
     @property
     def active_steps(self) -> int:

@@ -60,7 +60,8 @@ def render(
     Every picture carries the collage that makes it again. All files are read and checked before the first
     is rendered. One line a picture goes to stdout, tabs between: path, seed, size, steps, seconds, then what there
     is of these numbers: share of pixels changed against the flat collage; spread of the batch; similarity to each
-    avoid reference, inside and outside its reach. Progress and warnings go to stderr.
+    avoid reference, inside and outside its reach; and with variants the image's prompt. Progress and warnings go
+    to stderr.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
@@ -158,7 +159,9 @@ class _Run:
             )
             took = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
             found = self.report.get("numbers")
-            print("\t".join([line, *took, *(told(found, image) if isinstance(found, dict) else ())]))
+            said = [self.request.of_image(image).prompt] if self.request.variants else []
+            numbers = told(found, image) if isinstance(found, dict) else []
+            print("\t".join([line, *took, *numbers, *said]))
 
 
 def write_new(folder: Path, stem: str, data: bytes) -> Path:

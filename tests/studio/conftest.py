@@ -116,6 +116,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             attend_both_ways=draw(st.booleans()),
             harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
             grow=draw(st.floats(-128, 128)),
+            variants=draw(st.booleans()),
         )
 
     return documents()
