@@ -69,7 +69,8 @@ class AvoidRequest:
 
     ``picture`` names uint8 (height, width, 3) at canvas size. ``mask`` names uint8 (height, width), 255 = part
     of the reference that counts, or None for all of it. ``layer`` is the index in ``RenderRequest.layers`` that
-    the push is confined to, or None for the whole picture.
+    the push is confined to, or None for the whole picture. ``window`` is the share of the steps in which it acts, None
+    the request's. ``alpha`` below 0 pulls towards the reference.
     """
 
     name: str
@@ -78,6 +79,7 @@ class AvoidRequest:
     alpha: float
     threshold: float
     layer: int | None = None
+    window: float | None = None
 
     def __post_init__(self) -> None:
         _to_floats(self)
@@ -109,8 +111,8 @@ class RenderRequest:
     start of the schedule), ``cads_mix`` its ψ. ``guidance_interval`` (σ_lo, σ_hi) confines guidance to noise levels σ/α
     above σ_lo and up to σ_hi (arXiv 2404.07724). ``harmonize_by`` is what a strength is a share of, "steps" or
     "timestep", and ``grow`` how far what is held reaches over its edge while there is noise, in canvas pixels
-    (`harmonize.Harmonize`). Image k uses seed + k. ``variants``, none or one an image, are prompts of their own in place
-    of ``prompt`` and the layers' ``span`` (`of_image`).
+    (`harmonize.Harmonize`). Image k uses seed + k. ``variants``, none or one an image, are prompts of their own in
+    place of ``prompt`` and the layers' ``span`` (`of_image`).
     """
 
     model: str
@@ -209,7 +211,11 @@ def _to_floats(part: object) -> None:
         if field.type.startswith("tuple[float") and isinstance(value, tuple):
             value = tuple(one + 0.0 if type(one) in (int, float) else one for one in value)
             object.__setattr__(part, field.name, value)
-        if field.type == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        if (
+            field.type in ("float", "float | None")
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
             object.__setattr__(part, field.name, float(value) + 0.0)
 
 
@@ -294,6 +300,8 @@ def _check(request: RenderRequest) -> None:
     for avoid in request.avoids:
         bounded(f"avoid {avoid.name!r}: alpha", avoid.alpha, -1, 3)
         bounded(f"avoid {avoid.name!r}: threshold", avoid.threshold, 0, 1)
+        if avoid.window is not None:
+            bounded(f"avoid {avoid.name!r}: window", avoid.window, 0, 1)
         if avoid.layer is not None and not 0 <= avoid.layer < len(request.layers):
             raise FieldError(
                 f"avoid {avoid.name!r}: names layer number {avoid.layer}, which does not exist; name another."

@@ -125,16 +125,21 @@ class Layer(_Part):
 class Avoid(_Part):
     """A reference picture to be pushed away from (NegToMe, arXiv 2412.01339).
 
-    The picture is scaled to fit the canvas; ``mask`` says which part of it counts (as a layer's mask does).
-    ``layer`` is the id of the layer the push is confined to, None the whole picture.
+    The picture is scaled to fit the canvas; without one it is the flat collage. ``made`` is what counts as the
+    reference: the picture as "given", or a "blurred" or "noisy" copy of it. ``mask`` says which part of it counts (as a
+    layer's mask does). ``alpha`` below 0 pulls towards the reference (style guidance). ``layer`` is the id of the layer
+    the push is confined to, None the whole picture; ``window`` the share of the steps in which it acts, None the
+    collage's.
     """
 
     id: Id
     name: Name = ""
-    picture: Digest
+    picture: Digest | None = None
+    made: Literal["given", "blurred", "noisy"] = "given"
     mask: Digest | None = None
-    alpha: Annotated[float, Field(ge=0, le=3)] | None = None
+    alpha: Annotated[float, Field(ge=-1, le=3)] | None = None
     threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    window: Share | None = None
     layer: Id | None = None
     visible: bool = True
 

@@ -12,13 +12,14 @@ import numpy as np
 from pipelines.errors import PhraseError
 from pipelines.events import Warned
 from pipelines.models import ModelCard, card
-from pipelines.pictures import PictureStore
+from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest, Variant
 from studio.compositing import Composition, compose, place_reference
 from studio.document import Avoid, Background, Collage, Layer
 from studio.field_errors import bounds
 from studio.phrases import place_phrases
 from studio.pictures import Library
+from studio.references import made
 from studio.variants import combinations, variant
 
 DEFAULTS: Mapping[str, float] = MappingProxyType(
@@ -84,6 +85,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "images",
                 "spread",
                 "spread_threshold",
+                "spread_every",
                 "window",
                 "cads",
                 "cads_low",
@@ -169,7 +171,7 @@ def to_request(
         if has_pixels
         else 1.0,
         layers=layer_requests,
-        avoids=tuple(_avoids(collage, library, store, places, warnings)),
+        avoids=tuple(_avoids(collage, library, store, composition.flat, has_pixels, places, warnings)),
         spread=collage.spread,
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
         spread_match=collage.spread_match,
@@ -264,7 +266,13 @@ def _worth_rendering(composition: Composition, factor: int, warnings: list[Warne
 
 
 def _avoids(
-    collage: Collage, library: Library, store: PictureStore, places: Mapping[str, int], warnings: list[Warned]
+    collage: Collage,
+    library: Library,
+    store: PictureStore,
+    flat: Pixels,
+    has_pixels: bool,
+    places: Mapping[str, int],
+    warnings: list[Warned],
 ) -> list[AvoidRequest]:
     requests = []
     for avoid in collage.avoids:
@@ -280,7 +288,15 @@ def _avoids(
                 )
             )
             continue
-        picture, mask = place_reference(avoid, library, collage.canvas)
+        if avoid.picture is None and not has_pixels:
+            warnings.append(
+                Warned(
+                    f"avoid {avoid.label!r} is left out because it is made of the collage, and there is none; add a "
+                    "layer, a background picture, or a picture of its own."
+                )
+            )
+            continue
+        picture, mask = place_reference(avoid, library, collage.canvas, flat)
         if mask is not None and not mask.any():
             warnings.append(
                 Warned(f"avoid {avoid.label!r} is left out because its mask leaves nothing; change it.")
@@ -289,10 +305,11 @@ def _avoids(
         requests.append(
             AvoidRequest(
                 name=avoid.label,
-                picture=store.put(picture),
+                picture=store.put(made(picture, avoid.made)),
                 mask=None if mask is None else store.put(mask),
                 alpha=alpha,
                 threshold=_or_default(avoid.threshold, "avoid_threshold"),
+                window=avoid.window,
                 layer=None if avoid.layer is None else places[avoid.layer],
             )
         )

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from pipelines.errors import ArchiveError
 from pipelines.events import Downloading, Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
-from studio.cli import options
+from studio.cli import avoiding, options
 from studio.cli.files import find, load
 from studio.cli.settings import apply_settings
 from studio.document import Collage
@@ -26,6 +26,9 @@ from studio.formats import png
 from studio.pictures import Library
 from studio.sizes import size
 from studio.to_request import Prepared, to_request
+
+if TYPE_CHECKING:
+    from pipelines.measure.encoders import PictureFeatures
 
 
 def render(
@@ -46,6 +49,9 @@ def render(
             help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
         ),
     ] = None,
+    avoid: avoiding.Avoids = None,
+    style: avoiding.Styles = None,
+    features: options.Features = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -72,7 +78,8 @@ def render(
     jobs = []
     for file in files:
         collage, library = load(file)
-        collage = apply_settings(collage.replace(**changes), settings or ())
+        collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
+        collage = apply_settings(collage, settings or ())
         store = PictureStore()
         jobs.append((find(file).resolve().stem, collage, library, store, to_request(collage, library, store)))
     try:
@@ -87,12 +94,22 @@ def render(
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
     engine = default_engine(how)
+    seen = encoder(features)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
-        run = _Run(name, collage, library, prepared, store, out)
+        run = _Run(name, collage, library, prepared, store, out, seen)
         with contextlib.closing(engine.render(prepared.request, store)) as events:
             run.follow(events)
+
+
+def encoder(name: str | None) -> PictureFeatures | None:
+    """The features asked for; None leaves the choice to `numbers`, which loads the embedded CLIP if it needs it."""
+    if name is None:
+        return None
+    from pipelines.measure.encoders import features_of
+
+    return features_of(name)
 
 
 class _Run:
@@ -106,7 +123,9 @@ class _Run:
         prepared: Prepared,
         store: PictureStore,
         out: Path,
+        features: PictureFeatures | None = None,
     ) -> None:
+        self.features = features
         self.name, self.collage, self.library, self.out = name, collage, library, out
         self.store = store
         self.request = prepared.request
@@ -144,7 +163,7 @@ class _Run:
             case Warned():
                 _warn(event)
             case Finished(result=result):
-                self.report = measured(result, self.store).report
+                self.report = measured(result, self.store, self.features).report
 
     def _write(self) -> None:
         result = RenderResult(self.request, tuple(self.pictures), self.report)
