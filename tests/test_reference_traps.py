@@ -172,7 +172,9 @@ def test_trap_08_each_default_has_one_place() -> None:
         )
     avoid = inspect.signature(tiny.AvoidRequest).parameters
     assert avoid["alpha"].default is avoid["threshold"].default is inspect.Parameter.empty
-    assert all("threshold" not in fields for fields in READY.values()), "ready settings have no second default"
+    assert all("threshold" not in fields for fields in READY.values()), (
+        "ready settings have no second default"
+    )
     fields = inspect.signature(RenderRequest).parameters
     assert fields["spread_threshold"].default == DEFAULTS["spread_threshold"]
     assert fields["window"].default == DEFAULTS["window"]

@@ -16,7 +16,9 @@
     });
     const ready = (name, label) =>
       D.textButton("plus", label, () =>
-        store.addAvoid({ ...app.settings.avoid, ...app.settings.ready[name], picture: null }), { kind: "dc-wide" });
+        app.attempt(() => store.addAvoid({ ...app.settings.avoid, ...app.settings.ready[name], picture: null })), {
+        kind: "dc-wide",
+      });
     const style = D.textButton("plus", "Add a style to go towards", () =>
       app.pickOne((file, name) =>
         store.addAvoid({ ...app.settings.avoid, ...app.settings.ready.style, picture: file, name }), "reference"), {
@@ -24,7 +26,7 @@
     });
     const ofLayer = D.textButton("plus", "Avoid the selected layer's picture", () => {
       const { picture, mask } = store.current;
-      store.addAvoid({ ...app.settings.avoid, picture, mask, name: D.labelOf(store.current) });
+      app.attempt(() => store.addAvoid({ ...app.settings.avoid, picture, mask, name: D.labelOf(store.current) }));
     }, { kind: "dc-wide" });
     const guides = D.fold(
       "Quality and style",
@@ -76,7 +78,11 @@
         change("made"),
         { about: words.made.hint },
       );
-      const window = D.slider(words.window, change("window"));
+      const cut = D.textButton("image", "Mask", () => app.pickOne((file) => store.patchAvoid(id, { mask: file })), {
+        title: "Only what is white or opaque in a picture of this shape counts",
+      });
+      const uncut = D.iconButton("close", "Take the mask away", () => store.patchAvoid(id, { mask: null }));
+      const when = D.slider(words.window, change("window"));
       const towards = h("p", { class: "dc-quiet", text: "Below 0 the result is pulled towards the picture." });
       const where = D.choice(
         "Where",
@@ -92,9 +98,9 @@
         alpha.element,
         towards,
         threshold.element,
-        D.fold("More", false, kind.element, window.element),
+        D.fold("More", false, kind.element, h("div", { class: "dc-row" }, cut, uncut), when.element),
       );
-      return { element, thumb, name, eye, alpha, towards, threshold, where, kind, window };
+      return { element, thumb, name, eye, alpha, towards, threshold, where, kind, uncut, when };
     }
 
     function show() {
@@ -125,7 +131,8 @@
         card.towards.hidden = !(avoid.alpha < 0);
         card.where.show(avoid.layer);
         card.kind.show(avoid.made);
-        card.window.show(avoid.window, share ?? model?.window);
+        card.uncut.hidden = !avoid.mask;
+        card.when.show(avoid.window, share ?? model?.window);
       });
       ofLayer.hidden = !store.current;
       list.hidden = avoids.length === 0;
