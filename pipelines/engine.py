@@ -198,6 +198,8 @@ class _Job:
             finally:
                 loaded.lock.release()
         report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
+        if request.variants:
+            report["prompts"] = [one.prompt for one in request.variants]
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
     def _on_bytes(self, done: int, total: int) -> None:
@@ -275,10 +277,12 @@ class _Job:
                 self.warn(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
             elif layer.vary and layer.harmonize == 0:
                 self.warn(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
+        told = [request.of_image(image) for image in range(len(request.variants) or 1)]
         # a layer whose own words are cut off is an error, and said first
-        loaded.family.tokens(loaded.pipe, request)
+        for one in told:
+            loaded.family.tokens(loaded.pipe, one)
         for what in ("prompt", "negative_prompt"):
-            if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
+            if any(loaded.family.cut_off(loaded.pipe, one, getattr(one, what)) for one in told):
                 self.warn(
                     f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
                 )

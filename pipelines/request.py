@@ -69,7 +69,8 @@ class AvoidRequest:
 
     ``picture`` names uint8 (height, width, 3) at canvas size. ``mask`` names uint8 (height, width), 255 = part
     of the reference that counts, or None for all of it. ``layer`` is the index in ``RenderRequest.layers`` that
-    the push is confined to, or None for the whole picture.
+    the push is confined to, or None for the whole picture. ``window`` is the share of the steps in which it acts, None
+    the request's. ``alpha`` below 0 pulls towards the reference.
     """
 
     name: str
@@ -78,9 +79,18 @@ class AvoidRequest:
     alpha: float
     threshold: float
     layer: int | None = None
+    window: float | None = None
 
     def __post_init__(self) -> None:
         _to_floats(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What one image is told instead of the request's prompt, and where each layer's words stand in that."""
+
+    prompt: str
+    spans: tuple[tuple[int, int] | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +111,8 @@ class RenderRequest:
     start of the schedule), ``cads_mix`` its ψ. ``guidance_interval`` (σ_lo, σ_hi) confines guidance to noise levels σ/α
     above σ_lo and up to σ_hi (arXiv 2404.07724). ``harmonize_by`` is what a strength is a share of, "steps" or
     "timestep", and ``grow`` how far what is held reaches over its edge while there is noise, in canvas pixels
-    (`harmonize.Harmonize`). Image k uses seed + k.
+    (`harmonize.Harmonize`). Image k uses seed + k. ``variants``, none or one an image, are prompts of their own in
+    place of ``prompt`` and the layers' ``span`` (`of_image`).
     """
 
     model: str
@@ -135,6 +146,7 @@ class RenderRequest:
     guidance: float
     seed: int
     images: int = 1
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
         _to_floats(self)
@@ -165,12 +177,31 @@ class RenderRequest:
             for layer in data.pop("layers", ())
         )
         avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))
+        variants = tuple(
+            _build(
+                Variant,
+                {**one, "spans": tuple(span and tuple(span) for span in one.get("spans", ()))},
+                "variants",
+            )
+            for one in data.pop("variants", ())
+        )
         lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
-        return _build(cls, {**data, **lists, "layers": layers, "avoids": avoids}, "request")
+        parts = {"layers": layers, "avoids": avoids, "variants": variants}
+        return _build(cls, {**data, **lists, **parts}, "request")
 
     def replace(self, **changes: Any) -> RenderRequest:
         """A copy with some fields changed; checked like a new one."""
         return dataclasses.replace(self, **changes)
+
+    def of_image(self, image: int) -> RenderRequest:
+        """What image ``image`` is asked, without variants; the same request where there are none."""
+        if not self.variants:
+            return self
+        one = self.variants[image]
+        layers = tuple(
+            dataclasses.replace(layer, span=span) for layer, span in zip(self.layers, one.spans, strict=True)
+        )
+        return self.replace(prompt=one.prompt, layers=layers, variants=())
 
 
 def _to_floats(part: object) -> None:
@@ -180,7 +211,11 @@ def _to_floats(part: object) -> None:
         if field.type.startswith("tuple[float") and isinstance(value, tuple):
             value = tuple(one + 0.0 if type(one) in (int, float) else one for one in value)
             object.__setattr__(part, field.name, value)
-        if field.type == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        if (
+            field.type in ("float", "float | None")
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
             object.__setattr__(part, field.name, float(value) + 0.0)
 
 
@@ -265,9 +300,17 @@ def _check(request: RenderRequest) -> None:
     for avoid in request.avoids:
         bounded(f"avoid {avoid.name!r}: alpha", avoid.alpha, -1, 3)
         bounded(f"avoid {avoid.name!r}: threshold", avoid.threshold, 0, 1)
+        if avoid.window is not None:
+            bounded(f"avoid {avoid.name!r}: window", avoid.window, 0, 1)
         if avoid.layer is not None and not 0 <= avoid.layer < len(request.layers):
             raise FieldError(
                 f"avoid {avoid.name!r}: names layer number {avoid.layer}, which does not exist; name another."
             )
     if request.collage is None and request.layers:
         raise FieldError("a request with layers needs a flat collage.")
+    if request.variants and len(request.variants) != request.images:
+        raise FieldError(f"there are {len(request.variants)} variants; give none, or one for each image.")
+    for image, one in enumerate(request.variants):
+        if len(one.spans) != len(request.layers):
+            raise FieldError(f"variant {image} has {len(one.spans)} places; give one for each layer.")
+        request.of_image(image)  # checked as a request of its own

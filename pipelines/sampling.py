@@ -69,6 +69,9 @@ def sample(
     on_step: OnStep,
 ) -> list[Pixels]:
     """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises."""
+    told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
+    if len(told) == 1:
+        request, told = told[0], []
     how = plan(request)
     held = next((method for method in methods if isinstance(method, Harmonize)), None)
     scheduler = schedulers.build(
@@ -96,6 +99,7 @@ def sample(
         tokens=family.tokens(pipe, request),
         device=pipe._execution_device,
         dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
+        variant_tokens=[family.tokens(pipe, one) for one in told],
     )
     kernel = Kernel()
     for method in methods:
@@ -106,6 +110,8 @@ def sample(
     # a flow starts from unscaled noise and its scheduler says nothing of it
     start_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
     arguments = _arguments(run, how, held, generators, start_scale, compose)
+    if told:
+        arguments |= _each_its_own(arguments, [one.prompt for one in told])
 
     def after(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         absolute = how.first + index
@@ -178,6 +184,16 @@ def _arguments(
             start = run.noise if held is None else held.start(start_scale)
         arguments["latents"] = run.family.given(start)
     return arguments
+
+
+def _each_its_own(arguments: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
+    """What the stock call is given otherwise where each image has its prompt: lists in place of one for all."""
+    own: dict[str, Any] = {"prompt": prompts, "num_images_per_prompt": 1}
+    for name in ("negative_prompt", "image"):
+        value = arguments.get(name)
+        if value is not None and not isinstance(value, list):
+            own[name] = [value] * len(prompts)
+    return own
 
 
 class _Latest:

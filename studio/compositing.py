@@ -111,15 +111,19 @@ def place_background(background: Background, library: Library, canvas: Canvas) -
     return over[..., :3] * over[..., 3:] + plane * (1 - over[..., 3:])
 
 
-def place_reference(avoid: Avoid, library: Library, canvas: Canvas) -> tuple[Pixels, Pixels | None]:
+def place_reference(
+    avoid: Avoid, library: Library, canvas: Canvas, flat: Pixels
+) -> tuple[Pixels, Pixels | None]:
     """A reference picture at canvas size and the part of it that counts.
+
+    Without a picture of its own it is ``flat``, the flat collage (height, width, 3), cut by its mask alone.
 
     The picture, uint8 (height, width, 3), is scaled to fit and centred, so that nothing of it is lost or
     bent; what it leaves free takes its mean colour. The mask, uint8 (height, width), 255 = counts, leaves
     out that rim, what is transparent, and what the reference's own mask leaves out; None when all of it
     counts.
     """
-    picture = library.open(avoid.picture)
+    picture = Image.fromarray(flat).convert("RGBA") if avoid.picture is None else library.open(avoid.picture)
     if avoid.mask is not None:
         _apply_mask(picture, read_mask(library, avoid.mask))
     fitted = ImageOps.contain(picture, (canvas.width, canvas.height), Image.Resampling.LANCZOS)

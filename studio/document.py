@@ -125,16 +125,21 @@ class Layer(_Part):
 class Avoid(_Part):
     """A reference picture to be pushed away from (NegToMe, arXiv 2412.01339).
 
-    The picture is scaled to fit the canvas; ``mask`` says which part of it counts (as a layer's mask does).
-    ``layer`` is the id of the layer the push is confined to, None the whole picture.
+    The picture is scaled to fit the canvas; without one it is the flat collage. ``made`` is what counts as the
+    reference: the picture as "given", or a "blurred" or "noisy" copy of it. ``mask`` says which part of it counts (as a
+    layer's mask does). ``alpha`` below 0 pulls towards the reference (style guidance). ``layer`` is the id of the layer
+    the push is confined to, None the whole picture; ``window`` the share of the steps in which it acts, None the
+    collage's.
     """
 
     id: Id
     name: Name = ""
-    picture: Digest
+    picture: Digest | None = None
+    made: Literal["given", "blurred", "noisy"] = "given"
     mask: Digest | None = None
-    alpha: Annotated[float, Field(ge=0, le=3)] | None = None
+    alpha: Annotated[float, Field(ge=-1, le=3)] | None = None
     threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    window: Share | None = None
     layer: Id | None = None
     visible: bool = True
 
@@ -159,6 +164,8 @@ class Collage(_Part):
     confines guidance to noise levels above its first and up to its second number (arXiv 2404.07724).
     ``harmonize_by`` is what harmonize is a share of: the "steps" that are run, or the model's time, "timestep".
     ``grow`` in canvas pixels: while there is noise, what is held reaches over its edge; below 0 what may change does.
+    With ``variants`` alternatives such as {red|blue} in the prompt and in layers' words are filled in, another
+    combination in each image; without, braces are text like any other.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -191,6 +198,7 @@ class Collage(_Part):
     cads_high: Share | None = None
     cads_mix: Share | None = None
     guidance_interval: Annotated[tuple[Level, Level], Field(strict=False)] | None = None
+    variants: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

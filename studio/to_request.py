@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -12,13 +12,15 @@ import numpy as np
 from pipelines.errors import PhraseError
 from pipelines.events import Warned
 from pipelines.models import ModelCard, card
-from pipelines.pictures import PictureStore
-from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest
+from pipelines.pictures import PictureStore, Pixels
+from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest, Variant
 from studio.compositing import Composition, compose, place_reference
 from studio.document import Avoid, Background, Collage, Layer
 from studio.field_errors import bounds
 from studio.phrases import place_phrases
 from studio.pictures import Library
+from studio.references import made
+from studio.variants import combinations, variant
 
 DEFAULTS: Mapping[str, float] = MappingProxyType(
     {
@@ -83,6 +85,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "images",
                 "spread",
                 "spread_threshold",
+                "spread_every",
                 "window",
                 "grow",
                 "cads",
@@ -100,7 +103,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request, what was left out or will hardly show, the full prompt, and the pixels it was made from.
+    """A request, what was left out or will hardly show, the full prompt (image 0's), and the pixels it was made from.
 
     ``layers`` are the places in ``Collage.layers`` of the request's layers.
     """
@@ -127,11 +130,9 @@ def to_request(
     warnings: list[Warned] = []
     kept = _worth_rendering(composition, model.factor, warnings)
     layers = [collage.layers[composition.indices[at]] for at in kept]
-    prompt, spans = place_phrases(collage.prompt, [layer.prompt for layer in layers])
-    if len(prompt) > MAX_PROMPT:
-        raise PhraseError(
-            f"the prompt with all layers' words is {len(prompt)} characters long; shorten it to {MAX_PROMPT}."
-        )
+    first_seed = _seed(collage, seed)
+    told = _told(collage, [layer.prompt for layer in layers], first_seed, warnings)
+    prompt, spans = told[0].prompt, told[0].spans
 
     layer_requests = tuple(
         LayerRequest(
@@ -171,7 +172,7 @@ def to_request(
         if has_pixels
         else 1.0,
         layers=layer_requests,
-        avoids=tuple(_avoids(collage, library, store, places, warnings)),
+        avoids=tuple(_avoids(collage, library, store, composition.flat, has_pixels, places, warnings)),
         spread=collage.spread,
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
         spread_match=collage.spread_match,
@@ -191,11 +192,33 @@ def to_request(
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,
-        seed=_seed(collage, seed),
+        seed=first_seed,
         images=collage.images,
+        variants=told if any(one != told[0] for one in told) else (),
     )
     indices = tuple(composition.indices[at] for at in kept)
     return Prepared(request, tuple(warnings), prompt, composition, indices)
+
+
+def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Warned]) -> tuple[Variant, ...]:
+    """What each image is told: one for all without variants."""
+    texts = (collage.prompt, *phrases)
+    each = [texts]
+    if collage.variants:
+        each = [variant(texts, seed + image) for image in range(collage.images)]
+        if combinations(texts) == 1:
+            warnings.append(
+                Warned("variants have no alternatives to choose from; write some as {red|blue|green}.")
+            )
+    told = []
+    for scene, *words in each:
+        prompt, spans = place_phrases(scene, words)
+        if len(prompt) > MAX_PROMPT:
+            raise PhraseError(
+                f"the prompt with all layers' words is {len(prompt)} characters long; shorten it to {MAX_PROMPT}."
+            )
+        told.append(Variant(prompt=prompt, spans=spans))
+    return tuple(told)
 
 
 def _or_default(value: float | None, word: str) -> float:
@@ -244,7 +267,13 @@ def _worth_rendering(composition: Composition, factor: int, warnings: list[Warne
 
 
 def _avoids(
-    collage: Collage, library: Library, store: PictureStore, places: Mapping[str, int], warnings: list[Warned]
+    collage: Collage,
+    library: Library,
+    store: PictureStore,
+    flat: Pixels,
+    has_pixels: bool,
+    places: Mapping[str, int],
+    warnings: list[Warned],
 ) -> list[AvoidRequest]:
     requests = []
     for avoid in collage.avoids:
@@ -260,7 +289,15 @@ def _avoids(
                 )
             )
             continue
-        picture, mask = place_reference(avoid, library, collage.canvas)
+        if avoid.picture is None and not has_pixels:
+            warnings.append(
+                Warned(
+                    f"avoid {avoid.label!r} is left out because it is made of the collage, and there is none; add a "
+                    "layer, a background picture, or a picture of its own."
+                )
+            )
+            continue
+        picture, mask = place_reference(avoid, library, collage.canvas, flat)
         if mask is not None and not mask.any():
             warnings.append(
                 Warned(f"avoid {avoid.label!r} is left out because its mask leaves nothing; change it.")
@@ -269,10 +306,11 @@ def _avoids(
         requests.append(
             AvoidRequest(
                 name=avoid.label,
-                picture=store.put(picture),
+                picture=store.put(made(picture, avoid.made)),
                 mask=None if mask is None else store.put(mask),
                 alpha=alpha,
                 threshold=_or_default(avoid.threshold, "avoid_threshold"),
+                window=avoid.window,
                 layer=None if avoid.layer is None else places[avoid.layer],
             )
         )

@@ -75,9 +75,12 @@ class _InSelfAttention(Method):
         kernel.map_output.append(self.map_output)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
-        """Remember the step; only the first ``active_steps`` count."""
-        active = step.index - self._run.first < self._run.active_steps
-        self._step = step if active else None
+        """Remember the step where this acts in it."""
+        self._step = step if self.acts(step) else None
+
+    def acts(self, step: Step) -> bool:
+        """Only the first ``active_steps`` count."""
+        return step.index - self._run.first < self._run.active_steps
 
     def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
         """Heads joined to features, pushed, and split again; the same tensor where nothing is to be done."""
@@ -194,7 +197,8 @@ class _Reach:
 class Avoid(_InSelfAttention):
     """Away from reference pictures, whose rows `reference_rows` adds to the batch while this acts.
 
-    By "push", as in the paper: α (f − r) is added in the rows of every guidance branch.
+    By "push", as in the paper: α (f − r) is added in the rows of every guidance branch. α below 0 is the same towards
+    the reference, which the paper calls style guidance; a blurred copy to be avoided is its quality guidance.
 
     By "guidance": the rows of the negative branch are pulled towards the reference, f + α (r − f) / max(1, s), so that
     guidance steers the picture away. Ours, because the prompt's rows keep their features: at the same loss of
@@ -230,6 +234,10 @@ class Avoid(_InSelfAttention):
             inside = area_resized(mask[None] / 255, grid).flatten()
         return _Reach(allowed, inside)
 
+    def acts(self, step: Step) -> bool:
+        """Where a reference is in the batch: each has a window of its own."""
+        return bool(step.references)
+
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
         rows, sign = list(range(step.rows)), 1.0
@@ -237,7 +245,7 @@ class Avoid(_InSelfAttention):
             rows = [row for row in rows if row not in step.conditional]
             sign = -1 / max(1.0, step.steering)
         out = features.clone()
-        for number, reference_row in enumerate(step.references):
+        for number, reference_row in step.references.items():
             avoid, reach = request.avoids[number], self._reaches[grid, number]
             alpha = (sign * avoid.alpha * reach.inside).to(features.dtype)
             for row in rows:

@@ -38,8 +38,9 @@ class ReferenceRows(Method):
         self._text = run.family.empty_text(run.pipe, run.request)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
-        """Lengthen the batch in active steps, where any of its rows is to move."""
-        if self._clean is None or step.index - self._run.first >= self._run.active_steps:
+        """Lengthen the batch by the references that act in this step, where any of its rows is to move."""
+        acting = self._acting(step)
+        if self._clean is None or not acting:
             return
         if (
             self._run.request.avoid_by == "guidance"
@@ -47,10 +48,20 @@ class ReferenceRows(Method):
             and len(step.conditional) == step.rows
         ):
             return  # guidance in two calls, and this is the prompt's
-        rows = noised(self._clean, self._noise, step.level, exploding=False).to(inputs.sample.dtype)
+        clean, noise = self._clean[acting], self._noise[acting]
+        rows = noised(clean, noise, step.level, exploding=False).to(inputs.sample.dtype)
         inputs.sample = torch.cat([inputs.sample, self._run.family.pack(rows)])
         self._run.family.lengthen(inputs.kwargs, self._text, len(rows))
-        step.references = list(range(step.rows, step.rows + len(rows)))
+        step.references = {number: step.rows + at for at, number in enumerate(acting)}
+
+    def _acting(self, step: Step) -> list[int]:
+        """Numbers of the references whose own window holds the step."""
+        run, found = self._run, []
+        for number, avoid in enumerate(run.request.avoids):
+            window = run.request.window if avoid.window is None else avoid.window
+            if avoid.alpha and step.index - run.first < run.steps_of(window):
+                found.append(number)
+        return found
 
     def after_forward(self, step: Step, output: torch.Tensor) -> torch.Tensor:
         """Drop the rows that are not the pipeline's."""

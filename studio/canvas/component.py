@@ -30,6 +30,7 @@ SCRIPTS = (
     "drawer.js",
     "layers.js",
     "inspector.js",
+    "spread.js",
     "scene.js",
     "avoid.js",
     "results.js",

@@ -105,7 +105,12 @@ def _layer(layer: Layer) -> str:
 def _avoid(avoid: Avoid, collage: Collage) -> str:
     where = "the whole picture" if avoid.layer is None else f"layer {collage.layer(avoid.layer).label!r}"
     hidden = "" if avoid.visible else ", hidden"
-    return f"{avoid.label!r} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha')}{hidden}"
+    towards = " (towards it)" if (avoid.alpha or 0) < 0 else ""
+    made = "" if avoid.made == "given" else f", a {avoid.made} copy"
+    of = " of the collage" if avoid.picture is None else ""
+    return (
+        f"{avoid.label!r}{made}{of} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha')}{towards}{hidden}"
+    )
 
 
 def _value(value: float | None, word: str) -> str:

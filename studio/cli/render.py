@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from pipelines.errors import ArchiveError
 from pipelines.events import Downloading, Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
-from studio.cli import options
+from studio.cli import avoiding, options
 from studio.cli.files import find, load
 from studio.cli.settings import apply_settings
 from studio.document import Collage
@@ -26,6 +26,9 @@ from studio.formats import png
 from studio.pictures import Library
 from studio.sizes import size
 from studio.to_request import Prepared, to_request
+
+if TYPE_CHECKING:
+    from pipelines.measure.encoders import PictureFeatures
 
 
 def render(
@@ -46,6 +49,9 @@ def render(
             help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
         ),
     ] = None,
+    avoid: avoiding.Avoids = None,
+    style: avoiding.Styles = None,
+    features: options.Features = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -60,7 +66,8 @@ def render(
     Every picture carries the collage that makes it again. All files are read and checked before the first
     is rendered. One line a picture goes to stdout, tabs between: path, seed, size, steps, seconds, then what there
     is of these numbers: share of pixels changed against the flat collage; spread of the batch; similarity to each
-    avoid reference, inside and outside its reach. Progress and warnings go to stderr.
+    avoid reference, inside and outside its reach; and with variants the image's prompt. Progress and warnings go
+    to stderr.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
@@ -71,7 +78,8 @@ def render(
     jobs = []
     for file in files:
         collage, library = load(file)
-        collage = apply_settings(collage.replace(**changes), settings or ())
+        collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
+        collage = apply_settings(collage, settings or ())
         store = PictureStore()
         jobs.append((find(file).resolve().stem, collage, library, store, to_request(collage, library, store)))
     try:
@@ -86,12 +94,22 @@ def render(
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
     engine = default_engine(how)
+    seen = encoder(features)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
-        run = _Run(name, collage, library, prepared, store, out)
+        run = _Run(name, collage, library, prepared, store, out, seen)
         with contextlib.closing(engine.render(prepared.request, store)) as events:
             run.follow(events)
+
+
+def encoder(name: str | None) -> PictureFeatures | None:
+    """The features asked for; None leaves the choice to `numbers`, which loads the embedded CLIP if it needs it."""
+    if name is None:
+        return None
+    from pipelines.measure.encoders import features_of
+
+    return features_of(name)
 
 
 class _Run:
@@ -105,7 +123,9 @@ class _Run:
         prepared: Prepared,
         store: PictureStore,
         out: Path,
+        features: PictureFeatures | None = None,
     ) -> None:
+        self.features = features
         self.name, self.collage, self.library, self.out = name, collage, library, out
         self.store = store
         self.request = prepared.request
@@ -143,7 +163,7 @@ class _Run:
             case Warned():
                 _warn(event)
             case Finished(result=result):
-                self.report = measured(result, self.store).report
+                self.report = measured(result, self.store, self.features).report
 
     def _write(self) -> None:
         result = RenderResult(self.request, tuple(self.pictures), self.report)
@@ -158,7 +178,9 @@ class _Run:
             )
             took = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
             found = self.report.get("numbers")
-            print("\t".join([line, *took, *(told(found, image) if isinstance(found, dict) else ())]))
+            said = [self.request.of_image(image).prompt] if self.request.variants else []
+            numbers = told(found, image) if isinstance(found, dict) else []
+            print("\t".join([line, *took, *numbers, *said]))
 
 
 def write_new(folder: Path, stem: str, data: bytes) -> Path:

@@ -103,13 +103,14 @@ class Report:
         request = self._request
         seed = request.seed + image
         name = f"{file_stem(self._collage.name)}-{seed}.png"
+        said = f" · {request.of_image(image).prompt}" if request.variants else ""
         path = self._keep(name, png.embed_result(result, image, self._collage, self._library))
         return {
             "image": image,
             "seed": seed,
             "name": name,
             "file": file_data(path, "image/png", name),
-            "about": f"Seed {seed} · {request.width} × {request.height}",
+            "about": f"Seed {seed} · {request.width} × {request.height}{said}",
         }
 
     def _finish(self, facts: dict[str, object]) -> None:

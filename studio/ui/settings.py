@@ -10,11 +10,14 @@ from typing import Any
 import presets
 from pipelines.families.table import WORDS, refusal
 from pipelines.models import CARDS, ModelCard, card
+from pipelines.request import MAX_LEVEL
 from studio import pictures
 from studio.canvas.component import address, most_of
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import bounds, field_schema
 from studio.formats import open_any
+from studio.references import READY
+from studio.rivals import INTERVAL
 from studio.to_request import DEFAULTS, RANGES
 from studio.ui.words import words
 
@@ -38,6 +41,8 @@ def settings(models: Sequence[ModelCard]) -> dict[str, Any]:
         "empty": Collage(model=models[0].name).to_dict(),
         "layer": _blank(Layer(id="new", picture="0" * 64, x=0, y=0)),
         "avoid": _blank(Avoid(id="new", picture="0" * 64)),
+        "ready": {name: dict(fields) for name, fields in READY.items()},
+        "interval": list(INTERVAL),
         "drawer": {"base": f"{address(DRAWER)}/", "cutouts": cutouts()},
         "presets": [{"name": name, "title": preset_title(name)} for name in preset_names()],
     }
@@ -57,6 +62,7 @@ def limits() -> dict[str, Any]:
         "prompt": length("prompt"),
         "words": length("layers", 0, "prompt"),
         "canvas": [canvas["minimum"], canvas["maximum"]],
+        "level": MAX_LEVEL,
         "x": RANGES["x"],
         "y": RANGES["y"],
         "rotation": RANGES["rotation"],
@@ -113,6 +119,7 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "window": DEFAULTS["window"] if one.window is None else one.window,
         "side": one.side,
         "refuses": [word for word in WORDS if refusal(one.family, word) is not None],
+        "unet": one.family in ("sd", "sdxl"),
     }
 
 

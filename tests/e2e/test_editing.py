@@ -345,4 +345,6 @@ def test_how_layers_are_held(user: Driver) -> None:
     user.page.get_by_label("Grow, as a number").fill("-6")
     user.page.get_by_label("Grow, as a number").press("Enter")
     assert (user.doc()["harmonize_by"], user.doc()["grow"]) == ("timestep", -6)
-    expect(user.page.get_by_label("Words look at", exact=True)).to_be_hidden()  # not in this model's attention
+    expect(
+        user.page.get_by_label("Words look at", exact=True)
+    ).to_be_hidden()  # not in this model's attention

@@ -118,6 +118,16 @@ def test_another_seed_is_another_key(request: RenderRequest, seed: int) -> None:
     assert (request.replace(seed=seed).key == request.key) == (seed == request.seed)
 
 
+def test_a_window_of_its_own_survives_the_round_trip() -> None:
+    avoid = AvoidRequest(name="a", picture="0", alpha=-1, threshold=0.5, window=1)
+    request = RenderRequest(**PLAIN, avoids=(avoid,))
+    again = RenderRequest.from_json(request.to_json())
+    assert again == request and (again.avoids[0].window, again.avoids[0].alpha) == (1.0, -1.0)
+    assert type(again.avoids[0].window) is float
+    with pytest.raises(FieldError, match="window"):
+        request.replace(avoids=(dataclasses.replace(avoid, window=1.5),))
+
+
 def test_equal_requests_have_equal_keys() -> None:
     one, other = RenderRequest(**PLAIN), RenderRequest(**{**PLAIN, "guidance": 4, "spread": -0.0})
     assert one == other and one.key == other.key

@@ -31,7 +31,7 @@ from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.methods.vary import inside_cells
 from pipelines.models import CARDS
 from pipelines.pictures import PictureStore, Pixels
-from pipelines.request import MAX_LEVEL, RenderRequest
+from pipelines.request import MAX_LEVEL, RenderRequest, Variant
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
@@ -662,6 +662,25 @@ class TestVary:
         assert torch.equal(on[1, :, ~cells], on[0, :, ~cells])
         assert not torch.equal(off[1, :, ~cells], off[0, :, ~cells])
         assert not torch.equal(on[1, :, cells], on[0, :, cells])
+
+
+class TestVariants:
+    def test_each_image_of_a_joint_call_has_its_prompt(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """Prompts of several lengths in one call, with and without a picture; nothing reaches the threshold."""
+        told = ("a red car", "the night on the beach and a blue car at the table")
+        own = tuple(Variant(prompt=one) for one in told)
+        joint = {"images": 2, "spread": 1.0, "spread_threshold": 1.0, "prompt": told[0], "variants": own}
+        flat = {"collage": store.put(tiny.picture(1)), "background_harmonize": 0.75}
+        for more in ({}, flat):
+            request = text(model, **joint, **more)
+            for image, picture in enumerate(tiny.pictures(engine, request, store)):
+                alone = request.of_image(image).replace(seed=request.seed + image, images=1)
+                difference = np.abs(picture.astype(int) - tiny.pictures(engine, alone, store)[0])
+                assert difference.max() <= 2
+            pushed = request.replace(spread_threshold=0.0, window=1.0)
+            assert tiny.moved(tiny.pictures(engine, pushed, store)[1], picture) > 0.01
 
 
 class TestRivals:

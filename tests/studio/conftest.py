@@ -76,9 +76,11 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             Avoid,
             id=st.sampled_from("abcdefgh"),
             name=text,
-            picture=digests,
+            picture=maybe,
             mask=maybe,
-            alpha=st.none() | number(0, 3),
+            made=st.sampled_from(["given", "blurred", "noisy"]),
+            alpha=st.none() | number(-1, 3),
+            window=st.none() | share,
             threshold=st.none() | number(0.5, 1),
             layer=st.sampled_from([None, *(layer.id for layer in drawn)]),
             visible=st.booleans(),
@@ -116,6 +118,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             attend_both_ways=draw(st.booleans()),
             harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
             grow=draw(st.floats(-128, 128)),
+            variants=draw(st.booleans()),
         )
 
     return documents()

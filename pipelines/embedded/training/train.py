@@ -125,7 +125,9 @@ class Training:
         self.trainee.load_state_dict(state["weights"])
         self.average, self.counts, self.scale = state["average"], state["counts"], state["scale"]
         for optimizer, saved in zip(self.made, state.get("optimizers", []), strict=False):
-            full = [group["full"] for group in optimizer.param_groups]  # the rate asked for now, not the one saved
+            full = [
+                group["full"] for group in optimizer.param_groups
+            ]  # the rate asked for now, not the one saved
             optimizer.load_state_dict(saved)
             for group, rate in zip(optimizer.param_groups, full, strict=True):
                 group["full"] = rate

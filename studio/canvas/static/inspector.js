@@ -4,7 +4,7 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
-  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "feather", "opacity"];
+  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "vary", "feather", "opacity"];
   const PLACES = [
     ["x", "X", 1],
     ["y", "Y", 1],

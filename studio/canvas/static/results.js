@@ -42,7 +42,13 @@
         const one = this.all.find((result) => result.key === this.shown);
         if (one) this.app.store.patch({ seed: one.seed });
       }, { title: "Use this seed for the next render" });
-      this.bar = h("div", { class: "dc-result-bar", hidden: true }, this.caption, this.keepSeed, this.download);
+      this.avoidIt = D.textButton("ban", "Avoid", () => {
+        const one = this.all.find((result) => result.key === this.shown);
+        if (!one) return;
+        const { store, settings } = this.app;
+        this.app.attempt(() => store.addAvoid({ ...settings.avoid, picture: one.file, name: `seed ${one.seed}` }));
+      }, { title: "Add this result to the pictures to avoid" });
+      this.bar = h("div", { class: "dc-result-bar", hidden: true }, this.caption, this.keepSeed, this.avoidIt, this.download);
       this.shelf = h("section", { class: "dc-shelf", "aria-label": "Results", hidden: true }, this.bar, this.strip);
 
       this.progress = h("div", { class: "dc-progress", hidden: true }, h("div", { class: "dc-progress-bar" }));

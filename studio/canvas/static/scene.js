@@ -1,4 +1,4 @@
-/* What the whole picture is: negative prompt, background, canvas, sampler, seed, spread. */
+/* What the whole picture is: negative prompt, background, canvas, sampler, seed, and how its images differ. */
 (() => {
   "use strict";
   const D = (globalThis.Decollage ??= {});
@@ -79,8 +79,7 @@
     const width = side("width", "Width");
     const height = side("height", "Height");
 
-    const spread = D.slider(words.spread, (value) => store.patch({ spread: value ?? 0 }, "doc:spread"));
-    const spreadThreshold = D.slider(words.spread_threshold, patch("spread_threshold"));
+    const differing = D.spreadFolds(app);
 
     const by = D.choice(
       "Harmonize by",
@@ -125,7 +124,7 @@
         randomLabel,
         negative.element,
       ),
-      D.fold("Spread", true, spread.element, spreadThreshold.element),
+      differing.elements,
       D.fold(
         "Sampler",
         false,
@@ -151,9 +150,7 @@
       under.show(doc.background.harmonize);
       width.show(doc.canvas.width);
       height.show(doc.canvas.height);
-      spread.show(doc.spread);
-      spreadThreshold.show(doc.spread_threshold);
-      spreadThreshold.element.hidden = doc.spread === 0;
+      differing.show();
       by.show(doc.harmonize_by);
       grow.show(doc.grow);
       bothWays.show(doc.attend_both_ways);

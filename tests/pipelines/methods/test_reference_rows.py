@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,23 @@ def test_one_row_in_active_steps_only(
     assert batches(engine, off, store) == [(rows, rows)] * 8
 
 
+def test_each_reference_has_its_own_window(engine: Engine, store: PictureStore) -> None:
+    avoids = (tiny.avoid(store), tiny.avoid(store, 10, window=0.5), tiny.avoid(store, 11, alpha=0.0))
+    request = tiny.text_request(avoids=avoids, steps=8)
+    assert batches(engine, request, store) == [(2, 4)] * 2 + [(2, 3)] * 2 + [(2, 2)] * 4
+    run = tiny.run_of(engine, request, store)
+    method = ReferenceRows()
+    method.begin(run, Kernel())
+    for index, references in ((1, {0: 2, 1: 3}), (3, {1: 2}), (4, {})):
+        step = tiny.step_of(run, index)
+        text = {"encoder_hidden_states": torch.zeros(2, 77, 32)}
+        method.before_forward(step, Inputs(torch.zeros(2, 4, 8, 8), text))
+        assert step.references == references
+    longer = tiny.pictures(engine, request, store)[0]
+    shared = tuple(dataclasses.replace(one, window=None) for one in avoids)
+    assert tiny.moved(longer, tiny.pictures(engine, request.replace(avoids=shared), store)[0]) > 0.01
+
+
 def test_other_rows_do_not_notice(engine: Engine, store: PictureStore, model: str) -> None:
     run = tiny.run_of(engine, tiny.text_request(model, avoids=(tiny.avoid(store),)), store)
     step = tiny.step_of(run, 0)
@@ -65,7 +83,7 @@ def test_other_rows_do_not_notice(engine: Engine, store: PictureStore, model: st
         kwargs["added_cond_kwargs"] = {"text_embeds": torch.ones(2, 32), "time_ids": ids}
     inputs = Inputs(sample, dict(kwargs))
     method.before_forward(step, inputs)
-    assert len(inputs.sample) == 3 and step.references == [2]
+    assert len(inputs.sample) == 3 and step.references == {0: 2}
     assert len(kwargs["encoder_hidden_states"]) == 2, "the pipeline keeps its own tensors"
     if model == "sdxl":
         assert len(kwargs["added_cond_kwargs"]["text_embeds"]) == 2

@@ -51,4 +51,6 @@ def test_widening_adds_words_and_moves_nothing(tokenizer: CLIPTokenizer) -> None
 
 def test_widening_without_room_is_refused(tokenizer: CLIPTokenizer) -> None:
     with pytest.raises(ValueError, match="no spare ids left for the word"):
-        widen_tokenizer(tokenizer, [f"{a}{b}{c}{d}zzq" for a in "xyz" for b in "jkl" for c in "uvw" for d in "pqr"])
+        widen_tokenizer(
+            tokenizer, [f"{a}{b}{c}{d}zzq" for a in "xyz" for b in "jkl" for c in "uvw" for d in "pqr"]
+        )
