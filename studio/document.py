@@ -150,7 +150,8 @@ class Collage(_Part):
     ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the images of a
     batch over the whole picture; ``spread_match`` says which of them are an image's reference ("all" the others,
     the one "nearest", or the "first" of the batch, as in the paper), ``spread_parts`` in which parts of the
-    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough. ``window``
+    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough,
+    ``exact_match`` that every one is compared also on the fine grids where the model's card thins them. ``window``
     the share of the steps in which NegToMe acts, ``axis`` "source" as in the paper or "released" as in its released
     code. ``avoid_by`` "guidance" lets guidance steer away from avoid references, "push" pushes in every branch as
     in the paper. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
@@ -180,6 +181,7 @@ class Collage(_Part):
     spread_match: Literal["all", "nearest", "first"] = "all"
     spread_parts: Annotated[tuple[Part, ...], Field(strict=False, max_length=5)] = ()
     spread_every: Annotated[int, Field(ge=1, le=16)] = 1
+    exact_match: bool = False
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
     avoid_by: Literal["guidance", "push"] = "guidance"

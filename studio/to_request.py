@@ -176,6 +176,7 @@ def to_request(
         spread_match=collage.spread_match,
         spread_parts=collage.spread_parts,
         spread_every=collage.spread_every,
+        exact_match=collage.exact_match,
         window=_window(collage, model),
         axis=collage.axis,
         avoid_by=collage.avoid_by,

@@ -176,6 +176,8 @@ def test_bad_json_is_refused_by_name(text: str, says: str) -> None:
         ("guidance_interval", [(1.0,), (2.0, 1.0), (0.0, 14.7), (-1.0, 1.0), [0.0, 1.0], ("0", 1.0), 3.0]),
         ("spread_parts", ["up", ("head",), ("up", "up"), ["up"]]),
         ("spread_every", [0, 17, 2.0]),
+        ("exact_match", [0, "yes", None]),
+        ("attend_both_ways", [1, "no"]),
         ("prompt", ["a" * (MAX_PROMPT + 1)]),
         ("negative_prompt", ["a" * (MAX_PROMPT + 1)]),
     ],

@@ -107,6 +107,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             spread_match=draw(st.sampled_from(["all", "nearest", "first"])),
             spread_parts=draw(st.sampled_from([(), ("up",), ("double", "single")])),
             spread_every=draw(st.integers(1, 16)),
+            exact_match=draw(st.booleans()),
             cads=draw(number(0, 2)),
             cads_low=draw(st.none() | share),
             guidance_interval=draw(st.none() | st.tuples(number(0, 5), number(5.5, 14.6))),

@@ -100,6 +100,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     assert request.guidance_interval == (0, 5.42)
     assert (request.spread_match, request.spread_parts) == ("first", ("up", "mid"))
     assert prepare(library, spread_every=3)[0].request.spread_every == 3
+    assert prepare(library, exact_match=True)[0].request.exact_match and not request.exact_match
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
