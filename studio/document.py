@@ -155,10 +155,11 @@ class Collage(_Part):
     ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the images of a
     batch over the whole picture; ``spread_match`` says which of them are an image's reference ("all" the others,
     the one "nearest", or the "first" of the batch, as in the paper), ``spread_parts`` in which parts of the
-    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough. ``window``
+    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough,
+    ``exact_match`` that every one is compared also on the fine grids where the model's card thins them. ``window``
     the share of the steps in which NegToMe acts, ``axis`` "source" as in the paper or "released" as in its released
     code. ``avoid_by`` "guidance" lets guidance steer away from avoid references, "push" pushes in every branch as
-    in the paper. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
+    in the paper; ``spread_by`` says the same of the other images. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
     text and picture attend to each other. ``cads`` is noise on what the prompt says (arXiv 2310.17347): full in the
     part of the schedule above ``cads_high``, none below ``cads_low``, where 1 is its start. ``guidance_interval``
     confines guidance to noise levels above its first and up to its second number (arXiv 2404.07724).
@@ -187,9 +188,11 @@ class Collage(_Part):
     spread_match: Literal["all", "nearest", "first"] = "all"
     spread_parts: Annotated[tuple[Part, ...], Field(strict=False, max_length=5)] = ()
     spread_every: Annotated[int, Field(ge=1, le=16)] = 1
+    exact_match: bool = False
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
     avoid_by: Literal["guidance", "push"] = "guidance"
+    spread_by: Literal["guidance", "push"] = "guidance"
     attend_both_ways: bool = False
     harmonize_by: Literal["steps", "timestep"] = "steps"
     grow: Annotated[float, Field(ge=-128, le=128)] = 0.0

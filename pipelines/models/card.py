@@ -8,6 +8,9 @@ from pathlib import Path
 SCHEDULERS = ("dpm++2m", "euler", "euler_a", "ddim", "lcm", "unipc")
 FLOW_SCHEDULERS = ("flow_euler",)
 """What the transformer families run on: their own flow-matching Euler, with the shift that their config asks for."""
+THIN_FROM = 2048
+"""Tokens from which on a grid counts as fine: at a megapixel the finest of SDXL and FLUX has about 4096, SDXL's next
+1024, in every aspect ratio; this is as far from both. Ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,8 @@ class ModelCard:
     ``source`` is a folder or a hub id. ``factor`` is pixels per latent cell, ``side`` the side in pixels it was
     trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
     ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer).
-    ``origin`` says where the defaults come from.
+    ``thin_from`` is the number of tokens of a grid from which on reference tokens are thinned to one of four
+    (`methods.thinning`), None for never. ``origin`` says where the defaults come from.
 
     ``window`` is the share of the steps in which NegToMe acts, None for that of every model. ``file`` is the one
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
@@ -36,6 +40,7 @@ class ModelCard:
     factor: int = 8
     smallest_grid: int = 32
     negtome_blocks: tuple[str, ...] = ("up",)
+    thin_from: int | None = None
     window: float | None = None
     file: str | None = None
     spacing: str | None = None

@@ -6,7 +6,7 @@ released FLUX code acts (t from 1000 to 900). The grids are a quarter of the fin
 
 import dataclasses
 
-from pipelines.models.card import FLOW_SCHEDULERS, ModelCard
+from pipelines.models.card import FLOW_SCHEDULERS, THIN_FROM, ModelCard
 
 _PARTS = ("double", "single")
 
@@ -20,6 +20,7 @@ FLUX = ModelCard(
     steps=28,
     guidance=3.5,
     smallest_grid=16,
+    thin_from=THIN_FROM,
     negtome_blocks=_PARTS,
     half="bfloat16",
     tiny="madebyollin/taef1",

@@ -134,6 +134,8 @@ HINTS: dict[str, str] = {
     "guides": "The same push with another reference. A copy of the collage that is blurred or noisy takes the result "
     "away from blur or noise; a picture with Avoid below 0 draws it near, what it shows as well as its style.",
     "made": "The picture itself, or a blurred or noisy copy made of it (quality guidance).",
+    "spread_by": "Guidance steers the images apart and leaves alone what reads the prompt; the push of the paper moves "
+    "both. Without guidance it is always the push.",
     "spread_match": "What an image is pushed away from. The first of the batch is the paper's rule; it then does not "
     "move itself.",
     "spread_parts": "In which part of the model the images push each other.",

@@ -59,7 +59,16 @@
       max: words.spread_every.max,
       about: words.spread_every.hint,
     });
-    const finer = h("div", { class: "dc-stack" }, threshold.element, match.element, parts.element, every.element);
+    const way = D.choice(
+      "Spread by",
+      () => [
+        ["guidance", "guidance"],
+        ["push", "push, as in the paper"],
+      ],
+      patch("spread_by"),
+      { about: words.spread_by.hint },
+    );
+    const finer = h("div", { class: "dc-stack" }, way.element, threshold.element, match.element, parts.element, every.element);
 
     const variants = checkbox("Variants", words.variants.hint, patch("variants"));
     const cads = D.slider(words.cads, (value) => store.patch({ cads: value ?? 0 }, "doc:cads"));
@@ -91,6 +100,7 @@
       const { doc } = store;
       spread.show(doc.spread);
       threshold.show(doc.spread_threshold);
+      way.show(doc.spread_by);
       match.show(doc.spread_match);
       parts.show(doc.spread_parts);
       every.show(doc.spread_every);
