@@ -159,14 +159,14 @@ class Collage(_Part):
     ``exact_match`` that every one is compared also on the fine grids where the model's card thins them. ``window``
     the share of the steps in which NegToMe acts, ``axis`` "source" as in the paper or "released" as in its released
     code. ``avoid_by`` "guidance" lets guidance steer away from avoid references, "push" pushes in every branch as
-    in the paper; ``spread_by`` says the same of the other images. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
-    text and picture attend to each other. ``cads`` is noise on what the prompt says (arXiv 2310.17347): full in the
-    part of the schedule above ``cads_high``, none below ``cads_low``, where 1 is its start. ``guidance_interval``
-    confines guidance to noise levels above its first and up to its second number (arXiv 2404.07724).
-    ``harmonize_by`` is what harmonize is a share of: the "steps" that are run, or the model's time, "timestep".
-    ``grow`` in canvas pixels: while there is noise, what is held reaches over its edge; below 0 what may change does.
-    With ``variants`` alternatives such as {red|blue} in the prompt and in layers' words are filled in, another
-    combination in each image; without, braces are text like any other.
+    in the paper; ``spread_by`` says the same of the other images. ``attend_both_ways`` also keeps words from
+    looking at what is outside their layer, in models whose text and picture attend to each other. ``cads`` is noise
+    on what the prompt says (arXiv 2310.17347): full in the part of the schedule above ``cads_high``, none below
+    ``cads_low``, where 1 is its start. ``guidance_interval`` confines guidance to noise levels above its first and
+    up to its second number (arXiv 2404.07724). ``harmonize_by`` is what harmonize is a share of: the "steps" that
+    are run, or the model's time, "timestep". ``grow`` in canvas pixels: while there is noise, what is held reaches
+    over its edge; below 0 what may change does. With ``variants`` alternatives such as {red|blue} in the prompt and
+    in layers' words are filled in, another combination in each image; without, braces are text like any other.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
