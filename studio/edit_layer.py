@@ -12,21 +12,23 @@ import dataclasses
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipelines.errors import FieldError, PictureError
+from pipelines.errors import DocumentError, FieldError, PictureError
 from pipelines.events import Event, Finished, ImageDone, Preview, RenderResult, Warned
 from pipelines.measure.numbers import changed_share, measured
 from pipelines.models import card
 from pipelines.pictures import PictureStore, Pixels, digest
 from pipelines.request import MAX_GROW, LayerRequest, RenderRequest
-from studio.compositing import Box, Composition, Plane, place
+from studio.compositing import Box, Composition, Plane, compose, place
 from studio.crop import Crop, choose
 from studio.document import Canvas, Collage, Layer
-from studio.pictures import Library
+from studio.formats import png
+from studio.pictures import Library, read_pixels
 from studio.to_request import avoid_requests, to_request
 
 MAX_FEATHER = 256.0
@@ -110,13 +112,16 @@ def edit_layer(
     layer_id: str,
     *,
     seed: int | None = None,
+    before: tuple[Collage, Library] | None = None,
 ) -> Edit:
     """Render one layer of ``collage`` anew on ``picture``, uint8 (height, width, 3) of the canvas's size.
 
     The layer has its own words and strengths, ``seed`` the meaning it has in `to_request`. Only what of it no other
     layer covers is rendered. The other layers stay as the picture has them; their words keep to their places. Avoid
     references count where they act on the whole picture or on this layer, and are scaled to fit the crop. A layer that
-    is half transparent lies over whatever the picture shows, also over an earlier rendering of itself.
+    is half transparent lies over whatever the picture shows, also over an earlier rendering of itself. ``before`` is
+    the collage that the picture was made of, where that is known: a layer that lay elsewhere in it is still seen there,
+    which is said.
 
     Raises `FieldError` when there is no such layer, or it is hidden, locked, or shows nothing, `PictureError` when the
     picture has another size, and the errors of `to_request`.
@@ -160,8 +165,26 @@ def edit_layer(
         avoids=tuple(avoid_requests(acting, library, store, {layer.id: number}, [])),
         grow=max(-MAX_GROW, min(MAX_GROW, base.request.grow * crop.scale)),
     )
-    said = tuple(warning for warning in base.warnings if warning.layer in (None, layer.label))
-    return Edit(request, crop, layer, picture, mask, said)
+    said = [warning for warning in base.warnings if warning.layer in (None, layer.label)]
+    if before is not None and _left_behind(layer, *before, mask) > card(collage.model).factor ** 2:
+        message = (
+            f"{where} lay elsewhere when this picture was made, and what shows of it there stays; render the whole "
+            "collage to clear it."
+        )
+        said.append(Warned(message, layer.label))
+    return Edit(request, crop, layer, picture, mask, tuple(said))
+
+
+def read_result(path: Path) -> tuple[Pixels, tuple[Collage, Library] | None]:
+    """A picture file to edit, uint8 (height, width, 3), and the collage it carries, None where it carries none.
+
+    Raises `PictureError` when it cannot be read.
+    """
+    pixels = read_pixels(path)
+    try:
+        return pixels, png.read(path)
+    except DocumentError:
+        return pixels, None
 
 
 def feathered(mask: Pixels, feather: float, free: Plane) -> Pixels:
@@ -208,6 +231,17 @@ def _laid_over(
     placed = place(layer, library, collage.canvas) * uncovered
     mixed = picture * (1 - placed[..., 3:]) + placed[..., :3] * 255
     return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+
+
+def _left_behind(layer: Layer, collage: Collage, library: Library, mask: Pixels) -> int:
+    """How many pixels showed the layer in an earlier collage of the same size and cannot change now."""
+    if (collage.canvas.height, collage.canvas.width) != mask.shape:
+        return 0
+    composition = compose(collage, library)
+    ids = [collage.layers[index].id for index in composition.indices]
+    if layer.id not in ids:
+        return 0
+    return int(((composition.visible[ids.index(layer.id)] >= 0.5) & (mask == 0)).sum())
 
 
 def _cut(plane: Pixels, crop: Crop) -> Pixels:

@@ -77,6 +77,9 @@ def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
     seconds = report.get("seconds")
     if isinstance(seconds, int | float):
         yield "rendered in", f"{seconds:.1f} s"
+    edit = report.get("edit")
+    if isinstance(edit, dict):
+        yield "only", f"{str(edit.get('layer'))[:100]!r} was rendered, on picture {str(edit.get('on'))[:12]}"
     found, image = report.get("numbers"), report.get("image")
     if isinstance(found, dict) and isinstance(image, int):
         with contextlib.suppress(

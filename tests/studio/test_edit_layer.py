@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from pipelines.models import card
 from pipelines.pictures import PictureStore, Pixels, digest
 from pipelines.request import RenderRequest
 from studio.document import Avoid, Background, Canvas, Collage, Layer
-from studio.edit_layer import Edit, edit_layer, feathered
+from studio.edit_layer import Edit, edit_layer, feathered, read_result
+from studio.formats import png
 from studio.pictures import Library
 from studio.to_request import to_request
 from tests.pipelines.tiny import sd_velocity
@@ -358,3 +360,32 @@ def test_a_canvas_that_is_no_square(engine: Counted, library: Library) -> None:
     collage = collage_of(disc(library, "car", x=250.0, y=60.0), canvas=canvas)
     edit, result = edited(engine, collage, library, "car", under)
     assert result.pictures[0].shape == (136, 320, 3) and edit.outside(result.pictures[0]) == 0
+
+
+def test_a_layer_that_has_moved_is_still_seen_where_it_was(library: Library) -> None:
+    collage = collage_of(disc(library, "car"))
+
+    def said(moved: Collage, before: tuple[Collage, Library] | None) -> list[str]:
+        edit = edit_layer(moved, library, PictureStore(), UNDER, "car", before=before)
+        return [warning.message for warning in edit.warnings]
+
+    far = collage.replace_layer("car", x=200.0)
+    (message,) = said(far, (collage, library))
+    assert message.startswith("layer 'car' lay elsewhere when this picture was made")
+    near = collage.replace_layer("car", x=102.0)
+    assert said(near, (collage, library)) == said(far, None) == said(far, (far, library)) == []
+    assert said(far, (collage_of(), library)) == []
+    assert said(far, (collage.replace(canvas=Canvas(width=512, height=256)), library)) == []
+
+
+def test_results_are_read_with_the_collage_they_carry(library: Library, tmp_path: Path) -> None:
+    collage = collage_of(disc(library, "car"))
+    (tmp_path / "made.png").write_bytes(png.embed(UNDER, collage, library, {}))
+    pixels, carried = read_result(tmp_path / "made.png")
+    assert np.array_equal(pixels, UNDER) and carried is not None and carried[0] == collage
+    Image.fromarray(UNDER).save(tmp_path / "plain.png")
+    pixels, carried = read_result(tmp_path / "plain.png")
+    assert np.array_equal(pixels, UNDER) and carried is None
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=r"none\.png"):
+        read_result(tmp_path / "none.png")
