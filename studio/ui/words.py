@@ -97,6 +97,9 @@ HINTS: dict[str, str] = {
     "avoid_layer": "Where the push acts: everywhere, or only inside one layer.",
     "avoid_by": "Guidance steers away from the reference and leaves alone what reads the prompt; the push of the paper "
     "moves both. Without guidance it is always the push.",
+    "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "
+    "outside its softened edge not one pixel changes.",
+    "suggest": "Fills in what you have not set, from the layer's size and place, and says why.",
     "axis": "How the parts of a picture find their match in the reference.",
 }
 
