@@ -172,7 +172,7 @@ def to_request(
         if has_pixels
         else 1.0,
         layers=layer_requests,
-        avoids=tuple(_avoids(collage, library, store, composition.flat, has_pixels, places, warnings)),
+        avoids=tuple(avoid_requests(collage, library, store, composition.flat, has_pixels, places, warnings)),
         spread=collage.spread,
         spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
         spread_match=collage.spread_match,
@@ -268,7 +268,7 @@ def _worth_rendering(composition: Composition, factor: int, warnings: list[Warne
     return kept
 
 
-def _avoids(
+def avoid_requests(
     collage: Collage,
     library: Library,
     store: PictureStore,
@@ -277,6 +277,10 @@ def _avoids(
     places: Mapping[str, int],
     warnings: list[Warned],
 ) -> list[AvoidRequest]:
+    """The references that act, fitted to the canvas, their pixels in ``store``; ``warnings`` takes what is said.
+
+    ``places`` has the number in the request of each layer, by id, that is rendered.
+    """
     requests = []
     for avoid in collage.avoids:
         alpha = _or_default(avoid.alpha, "avoid_alpha")

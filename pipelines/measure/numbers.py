@@ -93,10 +93,16 @@ def numbers(
 
 
 def told(found: dict[str, Any], image: int) -> list[str]:
-    """The numbers of one image in words, those of the batch with them."""
+    """The numbers of one image in words, those of the batch with them.
+
+    Also ``outside``, where one ``layer`` alone was rendered: the ``largest`` difference outside it, for each image.
+    """
     lines = []
     if "changed" in found:
         lines.append(f"changed {100 * float(found['changed'][image]):.0f} %")
+    if "outside" in found:
+        name = " ".join(str(found["outside"]["layer"])[:100].split())
+        lines.append(f"outside {name!r} at most {int(found['outside']['largest'][image])} of 255")
     if "spread" in found:
         distance, vendi = (float(found["spread"][word]) for word in ("distance", "vendi"))
         lines.append(f"spread {distance:.3f}, vendi {vendi:.2f}")

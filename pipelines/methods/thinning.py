@@ -28,7 +28,8 @@ def thins(card: ModelCard, request: RenderRequest, grid: tuple[int, int]) -> boo
 
 def thinned(features: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """(rows, h · w, D) of a ``grid`` (h, w) → (rows, ⌈h/2⌉ · ⌈w/2⌉, D): the upper left of each two by two."""
-    return features.unflatten(1, grid)[:, ::2, ::2].flatten(1, 2)
+    rows, _, size = features.shape
+    return features.reshape(rows, *grid, size)[:, ::2, ::2].flatten(1, 2)
 
 
 def picked(allowed: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

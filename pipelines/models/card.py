@@ -26,6 +26,7 @@ class ModelCard:
     ``window`` is the share of the steps in which NegToMe acts, None for that of every model. ``file`` is the one
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
+    ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less.
     """
 
     name: str
@@ -46,6 +47,12 @@ class ModelCard:
     spacing: str | None = None
     half: str = "float16"
     tiny: str | None = None
+    least: float = 0.5
+
+    @property
+    def least_side(self) -> int:
+        """``least`` in pixels."""
+        return round(self.least * self.side)
 
     @property
     def folder(self) -> Path | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -13,6 +15,7 @@ from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
 from studio.phrases import place_phrases
+from studio.suggest import Suggestion, picture_sizes, suggest
 from studio.to_request import DEFAULTS
 
 
@@ -21,12 +24,21 @@ def info(
         str, typer.Argument(metavar="FILE", help=".collage, folder, rendered PNG, or preset name.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the document as JSON.")] = False,
+    suggested: Annotated[
+        bool, typer.Option("--suggest", help="Print values for what is left to the default, and why.")
+    ] = False,
 ) -> None:
     """Print what a collage holds; a star marks a value that is left to the default.
 
+    With --suggest it prints starting values from each layer's size and place instead, one a line: as `render --set`
+    takes it, a tab, the reason; with --json a list of them.
+
     Exit codes: 0 done; 2 the file cannot be opened as a collage.
     """
-    collage, _ = load(file)
+    collage, library = load(file)
+    if suggested:
+        _print_suggestions(suggest(collage, picture_sizes(collage, library)), as_json)
+        return
     if as_json:
         print(collage.to_json(), end="")
         return
@@ -39,6 +51,14 @@ def info(
         print(f"  {f'layer {number}':<12} {_layer(layer)}")
     for avoid in collage.avoids:
         print(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+
+
+def _print_suggestions(found: Sequence[Suggestion], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        return
+    for one in found:
+        print(f"layers.{one.layer}.{one.word}={one.value:g}\t{one.reason}")
 
 
 def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
@@ -77,6 +97,9 @@ def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
     seconds = report.get("seconds")
     if isinstance(seconds, int | float):
         yield "rendered in", f"{seconds:.1f} s"
+    edit = report.get("edit")
+    if isinstance(edit, dict):
+        yield "only", f"{str(edit.get('layer'))[:100]!r} was rendered, on picture {str(edit.get('on'))[:12]}"
     found, image = report.get("numbers"), report.get("image")
     if isinstance(found, dict) and isinstance(image, int):
         with contextlib.suppress(

@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
@@ -100,9 +100,10 @@ class Report:
         self.plain["results"] = entries
 
     def _entry(self, result: RenderResult, image: int) -> dict[str, Any]:
-        request = self._request
-        seed = request.seed + image
+        canvas = self._collage.canvas
+        seed = self._request.seed + image
         name = f"{file_stem(self._collage.name)}-{seed}.png"
+        request = self._request
         said = f" · {request.of_image(image).prompt}" if request.variants else ""
         path = self._keep(name, png.embed_result(result, image, self._collage, self._library))
         return {
@@ -110,7 +111,7 @@ class Report:
             "seed": seed,
             "name": name,
             "file": file_data(path, "image/png", name),
-            "about": f"Seed {seed} · {request.width} × {request.height}{said}",
+            "about": f"Seed {seed} · {canvas.width} × {canvas.height}{said}{_outside(result.report, image)}",
         }
 
     def _finish(self, facts: dict[str, object]) -> None:
@@ -119,6 +120,14 @@ class Report:
         made = "1 picture" if count == 1 else f"{count} pictures"
         took = f" in {seconds:.1f} s" if isinstance(seconds, int | float) else ""
         self.plain.update(state="done", text=f"Made {made}{took}.", share=1.0, preview=None)
+
+
+def _outside(facts: Mapping[str, Any], image: int) -> str:
+    """Of a layer that was rendered alone: its name, and the largest difference outside it."""
+    found = facts.get("numbers", {}).get("outside")
+    if found is None:
+        return ""
+    return f" · {found['layer']} alone, largest change outside it: {found['largest'][image]} of 255"
 
 
 def preview_url(picture: Pixels) -> str:

@@ -143,6 +143,9 @@ HINTS: dict[str, str] = {
     "takes another combination. Where it is off, braces are ordinary text.",
     "guidance_interval": "Guidance acts only between two noise levels, so that the composition forms freely and the "
     "images differ more.",
+    "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "
+    "outside its softened edge not one pixel changes.",
+    "suggest": "Fills in what you have not set, from the layer's size and place, and says why.",
     "axis": "How the parts of a picture find their match in the reference.",
 }
 

@@ -44,12 +44,14 @@
       }),
     );
 
+    const offers = D.layerOffers(app);
     const filled = h(
       "div",
       { class: "dc-stack" },
       h("div", { class: "dc-pair" }, name.element, prompt.element),
       mute,
       ...STRENGTHS.map((word) => sliders[word].element),
+      offers.element,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
     );
     const empty = h("p", { class: "dc-quiet dc-empty", text: "Select a layer to set its words and how far it may change." });
@@ -58,6 +60,7 @@
     function show() {
       const layer = store.current;
       filled.hidden = !layer;
+      offers.show();
       empty.hidden = Boolean(layer) || store.doc.layers.length === 0;
       if (!layer) return;
       name.show(layer.name);

@@ -11,10 +11,11 @@
   class Results {
     constructor(app) {
       this.app = app;
-      this.all = []; // {key, url, name, seed, about}
+      this.all = []; // {key, url, file, name, seed, about}
       this.shown = null; // key of the result on the stage, "preview", or null for the collage
       this.report = null;
       this.seq = 0;
+      this.alone = null; // id of the layer that the last run rendered alone: it stays selected
       this.stayed = false; // whether the user went back to the collage while a run was on
       this.lastSeed = null;
       this.ended = 0; // number of the last run that ended
@@ -68,8 +69,14 @@
       this.error.hidden = false;
     }
 
-    /** Before anything has come back. */
-    begin() {
+    /** The result that a layer is rendered on: the one shown, else the newest. */
+    get ground() {
+      return this.all.find((one) => one.key === this.shown) ?? this.all[0] ?? null;
+    }
+
+    /** Before anything has come back; `alone` is the id of a layer that is rendered alone. */
+    begin(alone = null) {
+      this.alone = alone;
       this.error.hidden = true;
       this.stayed = false;
       this.take({ state: "running", text: "Starting…", results: [], warnings: [], share: 0 });
@@ -93,7 +100,7 @@
         const key = `${report.id}-${result.image}`;
         const known = this.all.find((one) => one.key === key);
         if (known) {
-          known.url = D.urlOf(result.file); // the same picture, with more said of how it came about
+          Object.assign(known, result, { url: D.urlOf(result.file) }); // the same picture, with more said of how it came about
           continue;
         }
         newest = { ...result, key, url: D.urlOf(result.file) };
@@ -159,7 +166,8 @@
         if (chosen) item.firstChild.setAttribute("aria-current", "true");
         else item.firstChild.removeAttribute("aria-current");
       }
-      if (url) this.app.view?.store.select(null);
+      const selected = this.app.view?.store.selected;
+      if (url && selected && selected !== this.alone) this.app.view.store.select(null);
     }
 
     /** Puts the result exactly where the canvas lies under it. */
