@@ -6,6 +6,7 @@ variants says the words of the first image in all of them, so that what differs 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -20,6 +21,7 @@ CADS = 0.25
 INTERVAL = (0.28, 5.42)
 """Where it has no interval: the paper's for Stable Diffusion XL (arXiv 2404.07724)."""
 
+_ALTERNATIVES = re.compile(r"\{[^{}]*\|[^{}]*\}")
 Change = Callable[[Collage, Collage], Collage]
 """(a collage to change, the collage as it was asked for) → the changed one."""
 
@@ -60,7 +62,7 @@ DEFAULT = (
 
 def has_alternatives(collage: Collage) -> bool:
     """Whether the prompt or the words of a layer that shows leave something to choose."""
-    return combinations(_texts(collage)) > 1
+    return _chooses(collage) and combinations(_texts(collage)) > 1
 
 
 def rivals(collage: Collage, names: tuple[str, ...] = DEFAULT) -> dict[str, Collage]:
@@ -71,7 +73,7 @@ def rivals(collage: Collage, names: tuple[str, ...] = DEFAULT) -> dict[str, Coll
     """
     if collage.seed is None or collage.images < 2:
         raise FieldError("a comparison needs a seed and at least 2 images; set them.")
-    texts = variant(_texts(collage), collage.seed) if _braced(collage) else _texts(collage)
+    texts = variant(_texts(collage), collage.seed) if _chooses(collage) else _texts(collage)
     words = iter(texts[1:])
     layers = [layer.replace(prompt=next(words)) if layer.visible else layer for layer in collage.layers]
     off = collage.replace(
@@ -96,5 +98,6 @@ def _texts(collage: Collage) -> tuple[str, ...]:
     return (collage.prompt, *(layer.prompt for layer in collage.layers if layer.visible))
 
 
-def _braced(collage: Collage) -> bool:
-    return any("{" in text for text in _texts(collage))
+def _chooses(collage: Collage) -> bool:
+    """Whether braces are meant as alternatives; elsewhere they are text like any other."""
+    return collage.variants or any(_ALTERNATIVES.search(text) for text in _texts(collage))

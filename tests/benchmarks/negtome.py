@@ -133,9 +133,9 @@ class Bench:
                 for word in ("colour", "tone", "gender")
             },
             "style": [whole.style for whole in wholes],
-            "distance": mean_pairwise_distance(vectors),
-            "vendi": vendi(vectors),
-            "seconds": seconds,
+            "distance": round(mean_pairwise_distance(vectors), 5),
+            "vendi": round(vendi(vectors), 4),
+            "seconds": round(seconds, 2),
         }
         return row, pictures
 

@@ -52,6 +52,8 @@ def test_without_alternatives_there_are_no_variants() -> None:
     assert not has_alternatives(plain) and has_alternatives(Collage(**ASKED))
     assert [name for name in DEFAULT if "variants" not in name] == list(rivals(plain))
     assert rivals(plain)["off"] == plain
+    stressed = Collage(prompt="a {{shiny}} car", seed=3, images=2)
+    assert rivals(stressed)["off"] == stressed, "braces without a choice are text"
 
 
 @pytest.mark.parametrize("change", [{"images": 1}, {"seed": None}])
