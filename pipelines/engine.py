@@ -275,8 +275,13 @@ class _Job:
                 self.warn(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
             elif layer.vary and layer.harmonize == 0:
                 self.warn(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
+            if layer.negative and not loaded.family.guided(loaded.pipe, request):
+                self.warn(
+                    f"{where}: its negative words have no effect without guidance; raise guidance.", layer.name
+                )
         # a layer whose own words are cut off is an error, and said first
         loaded.family.tokens(loaded.pipe, request)
+        loaded.family.reaches(loaded.pipe, request)
         for what in ("prompt", "negative_prompt"):
             if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
                 self.warn(

@@ -24,6 +24,7 @@ from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.errors import EngineError
 from pipelines.methods.base import Method, Run, Step
+from pipelines.methods.confine import Confine
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
@@ -96,7 +97,10 @@ def sample(
         tokens=family.tokens(pipe, request),
         device=pipe._execution_device,
         dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
+        reaches=family.reaches(pipe, request),
     )
+    if run.reaches:  # which words are confined the family knows, with its tokenizer
+        methods = sorted([*methods, Confine()], key=lambda method: method.order)
     kernel = Kernel()
     for method in methods:
         method.begin(run, kernel)

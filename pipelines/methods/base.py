@@ -18,6 +18,21 @@ from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Text keys that only part of the picture sees.
+
+    In ``rows`` ("prompt", "negative" or "reference" rows) the text tokens ``keys`` are seen inside the masks of
+    ``layers``, numbers in `RenderRequest.layers`, or with ``inside`` false only outside of them. No layers and
+    ``inside`` means that nothing sees them: what makes rows equally long.
+    """
+
+    rows: str
+    keys: tuple[int, ...]
+    layers: tuple[int, ...] = ()
+    inside: bool = True
+
+
 @dataclass
 class Run:
     """One pipeline call. Filled by the engine before the first step.
@@ -26,7 +41,7 @@ class Run:
     told anew (as another list) when the pipeline sets its own shift; ``first`` is the step that the run starts at,
     ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
     latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
-    token positions of layer l's words.
+    token positions of layer l's words, ``reaches`` say which text keys are not seen everywhere.
     """
 
     request: RenderRequest
@@ -47,6 +62,7 @@ class Run:
     dtype: torch.dtype
     clean: torch.Tensor | None = None
     noise: torch.Tensor | None = None
+    reaches: tuple[Reach, ...] = ()
 
     @property
     def active_steps(self) -> int:
