@@ -120,13 +120,12 @@ def sample(
         on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
         return {"latents": family.pack(latents)}
 
-    taps = kernel.logit_bias or kernel.map_output
     with _hooked(denoiser, run, methods, latest):
-        if taps:
+        if kernel.empty:
+            out = pipe(**arguments, callback_on_step_end=after)
+        else:
             with installed(denoiser, kernel, family.site):
                 out = pipe(**arguments, callback_on_step_end=after)
-        else:
-            out = pipe(**arguments, callback_on_step_end=after)
     return _to_pixels(out.images)
 
 

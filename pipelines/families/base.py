@@ -59,7 +59,7 @@ class Family:
         self.refuse(request, self.refused)
 
     def refuse(self, request: RenderRequest, refused: Mapping[str, str]) -> None:
-        """`UnsupportedError` for the first of ``refused``, word and why, that a request or one of its layers asks for."""
+        """`UnsupportedError` for the first of ``refused`` (word, why) that a request or a layer of it asks for."""
         for word, why in refused.items():
             for layer in request.layers:
                 if getattr(layer, word, None):
@@ -127,9 +127,7 @@ class Family:
             dataclasses.replace(layer, span=span) for layer, span in zip(request.layers, spans, strict=True)
         )
         found = self.tokens(pipe, request.replace(prompt=text, layers=layers))
-        return tuple(
-            Reach("negative", tuple(keys), (number,)) for number, keys in enumerate(found) if keys
-        )
+        return tuple(Reach("negative", tuple(keys), (number,)) for number, keys in enumerate(found) if keys)
 
     def cut_off(self, pipe: Any, request: RenderRequest, prompt: str) -> bool:
         """Whether the model reads less than the whole of ``prompt``; its last character is asked for like a layer's."""

@@ -147,13 +147,14 @@ def cut(text: str, fits: Fits, whole: Sequence[tuple[int, int]] = ()) -> list[tu
     Cut between words and not inside the ranges ``whole``; inside one where it is too long for a chunk, and inside a
     word where that is.
     """
-    blanks = [match.start() for match in re.finditer(r"\s+", text)] + [len(text)]
+    stop = len(text.rstrip())
+    blanks = [match.start() for match in re.finditer(r"\s+", text[:stop])] + [stop]
     found = []
     start = len(text) - len(text.lstrip())
-    while start < len(text):
+    while start < stop:
         ends = [end for end in blanks if end > start]
         outside = [end for end in ends if not any(low < end < high for low, high in whole)]
-        for choice in (outside, ends, range(start + 1, len(text) + 1)):
+        for choice in (outside, ends, range(start + 1, stop + 1)):
             end = _farthest(choice, lambda end, start=start: fits(text[start:end]))  # type: ignore[misc]
             if end is not None:
                 break

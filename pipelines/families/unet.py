@@ -113,7 +113,9 @@ class UNetFamily(Family):
             # nothing sees what fills up, so any numbers do; its own keep the statistics of a row as they are
             filled = [encoded[k % len(encoded)]["states"] for k in range(found.count)]
             given[f"{side}prompt_embeds"] = torch.cat(filled, 1)
-            if "pooled" in encoded[0]:  # the scene's first words stand for the whole, as they do where all is read
+            if (
+                "pooled" in encoded[0]
+            ):  # the scene's first words stand for the whole, as they do where all is read
                 given[f"{side}pooled_prompt_embeds"] = encoded[0]["pooled"]
         return given
 
@@ -179,7 +181,10 @@ class SDXLFamily(UNetFamily):
     def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
         """No negative prompt is the empty one, or zeros where the model was trained so."""
         states, _, pooled, _ = pipe.encode_prompt(
-            text or "", device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            text or "",
+            device=pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
         if text is None and pipe.config.force_zeros_for_empty_prompt:
             states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)

@@ -60,7 +60,8 @@ def render(
     Every picture carries the collage that makes it again. All files are read and checked before the first
     is rendered. One line a picture goes to stdout, tabs between: path, seed, size, steps, seconds, then what there
     is of these numbers: share of pixels changed against the flat collage; spread of the batch; similarity to each
-    avoid reference, inside and outside its reach. Progress and warnings go to stderr.
+    avoid reference, inside and outside its reach; with --set watch=true the layers that the model lost, and what would
+    help. Progress and warnings go to stderr.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
@@ -90,7 +91,7 @@ def render(
         for warning in prepared.warnings:
             _warn(warning)
         run = _Run(name, collage, library, prepared, store, out)
-        with contextlib.closing(engine.render(prepared.request, store)) as events:
+        with contextlib.closing(engine.render(prepared.request, store, watch=collage.watch)) as events:
             run.follow(events)
 
 
