@@ -45,7 +45,8 @@ class LayerRequest:
     multiplied by what the layers above leave uncovered. ``harmonize`` is the share of the run in which the layer
     may change (0 freezes it), ``feather`` softens the strength map, in canvas pixels. ``attend_inside`` and
     ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
-    Diffusion (arXiv 2303.00262, section 4.1). ``vary`` is NegToMe between the images inside this layer.
+    Diffusion (arXiv 2303.00262, section 4.1). ``negative`` are words that guidance steers away from inside the mask
+    (ours). ``vary`` is NegToMe between the images inside this layer.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LayerRequest:
     feather: float = 0.0
     attend_inside: float = 0.0
     attend_outside: float = 0.0
+    negative: str = ""
     keep_shape: float = 0.0
     look: bool = False
     vary: float = 0.0
@@ -301,6 +303,10 @@ def _check(request: RenderRequest) -> None:
             bounded(f"layer {layer.name!r}: {word}", getattr(layer, word), 0, 1)
         bounded(f"layer {layer.name!r}: vary", layer.vary, 0, 3)
         bounded(f"layer {layer.name!r}: feather", layer.feather, 0, 256)
+        if type(layer.negative) is not str or len(layer.negative) > MAX_PROMPT:
+            raise FieldError(
+                f"layer {layer.name!r}: negative is no text of at most {MAX_PROMPT} characters; change it."
+            )
         if layer.span and not 0 <= layer.span[0] < layer.span[1] <= len(request.prompt):
             raise FieldError(f"layer {layer.name!r}: its words' place {layer.span} is outside the prompt.")
     for avoid in request.avoids:

@@ -87,7 +87,8 @@ class Layer(_Part):
 
     ``prompt`` holds the layer's words (empty: pixels only). ``harmonize`` is the share of the run in which
     the layer may change (0 freezes it); ``attend_inside`` and ``attend_outside`` are the positive and
-    negative mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``keep_shape`` is the
+    negative mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``negative`` holds words that
+    guidance steers away from where the layer shows; ``keep_shape`` is the
     strength of ControlNet inside the layer, ``look`` a learnt text embedding, ``vary`` NegToMe (arXiv
     2412.01339) between the images of a batch, inside the layer.
     """
@@ -112,6 +113,7 @@ class Layer(_Part):
     harmonize: Share | None = None
     attend_inside: Share | None = None
     attend_outside: Share | None = None
+    negative: Words = ""
     keep_shape: Share | None = None
     vary: Annotated[float, Field(ge=0, le=3)] | None = None
     look: bool = False
@@ -167,6 +169,7 @@ class Collage(_Part):
     are run, or the model's time, "timestep". ``grow`` in canvas pixels: while there is noise, what is held reaches
     over its edge; below 0 what may change does. With ``variants`` alternatives such as {red|blue} in the prompt and
     in layers' words are filled in, another combination in each image; without, braces are text like any other.
+    ``watch`` asks which layers the model lost; it changes no picture.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -202,6 +205,7 @@ class Collage(_Part):
     cads_mix: Share | None = None
     guidance_interval: Annotated[tuple[Level, Level], Field(strict=False)] | None = None
     variants: bool = False
+    watch: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -143,6 +143,7 @@ def to_request(
             feather=_or_default(layer.feather, "feather"),
             attend_inside=_or_default(layer.attend_inside, "attend_inside"),
             attend_outside=_or_default(layer.attend_outside, "attend_outside"),
+            negative=" ".join(layer.negative.split()),
             keep_shape=_or_default(layer.keep_shape, "keep_shape"),
             look=layer.look,
             vary=_or_default(layer.vary, "vary"),

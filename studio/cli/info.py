@@ -119,6 +119,7 @@ def _layer(layer: Layer) -> str:
         ),
         *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
         *(["look"] if layer.look else []),
+        *([f"without {layer.negative!r}"] if layer.negative else []),
         *([] if layer.prompt else ["no words"]),
         *([] if layer.visible else ["hidden"]),
     ]

@@ -80,9 +80,9 @@ def render(
     Every picture carries the collage that makes it again. All files are read and checked before the first
     is rendered. One line a picture goes to stdout, tabs between: path, seed, size, steps, seconds, then what there
     is of these numbers: share of pixels changed against the flat collage; spread of the batch; similarity to each
-    avoid reference, inside and outside its reach; and with variants the image's prompt. With --only the pictures are
-    PICTURE-LAYER-SEED.png, and the largest difference outside the layer is told, which is 0. Progress and warnings go
-    to stderr.
+    avoid reference, inside and outside its reach; with variants the image's prompt; and with --set watch=true the
+    layers that the model lost, and what would help. With --only the pictures are PICTURE-LAYER-SEED.png, and the
+    largest difference outside the layer is told, which is 0. Progress and warnings go to stderr.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
@@ -124,7 +124,7 @@ def render(
         for warning in prepared.warnings:
             _warn(warning)
         run = _Run(name, collage, library, prepared, store, out, seen)
-        events = engine.render(prepared.request, store)
+        events = engine.render(prepared.request, store, watch=collage.watch)
         if isinstance(prepared, Edit):
             events = prepared.pasted(events, store)
         with contextlib.closing(events):

@@ -25,6 +25,7 @@ from pipelines.events import (
     Started,
     Warned,
 )
+from pipelines.measure.layers import layer_lines, lost_sentences
 from pipelines.pictures import Pixels
 from pipelines.request import RenderRequest
 from studio.canvas.exchange import file_data
@@ -82,6 +83,7 @@ class Report:
                 self.warn(message)
             case Finished(result=result):
                 self._write(result.report)
+                self._tell_lost(result.report)
                 self._finish(result.report)
 
     def warn(self, message: str) -> None:
@@ -113,6 +115,17 @@ class Report:
             "file": file_data(path, "image/png", name),
             "about": f"Seed {seed} · {canvas.width} × {canvas.height}{said}{_outside(result.report, image)}",
         }
+
+    def _tell_lost(self, facts: dict[str, object]) -> None:
+        """Where the run was watched: what of each layer is there, and a warning for each that was lost."""
+        numbers = facts.get("numbers")
+        found = numbers.get("layers") if isinstance(numbers, dict) else None
+        if not found:
+            return
+        assert isinstance(numbers, dict)
+        self.plain["layers"] = {"lines": layer_lines(found), "by": f"Measured by {numbers['layers_by']}."}
+        for sentence in lost_sentences(found, len(self._pictures)):
+            self.warn(sentence)
 
     def _finish(self, facts: dict[str, object]) -> None:
         seconds = facts.get("seconds")

@@ -77,7 +77,7 @@ class Runner:
         for warning in prepared.warnings:
             report.warn(warning.message)
         yield report.plain
-        stream = self._events(prepared.request, store, job)
+        stream = self._events(prepared.request, store, job, collage.watch)
         if isinstance(prepared, Edit):
             stream = prepared.pasted(stream, store)
         with closing(stream) as events:
@@ -100,10 +100,10 @@ class Runner:
         pixels, before = read_result(self.uploads.path(edit.get("picture"), "the result"))
         return edit_layer(collage, library, store, pixels, str(edit.get("layer"))[:64], before=before)
 
-    def _events(self, request: RenderRequest, store: PictureStore, job: Job) -> Generator[Event]:
+    def _events(self, request: RenderRequest, store: PictureStore, job: Job, watch: bool) -> Generator[Event]:
         if self._on_gpu:  # another process: it cannot see the stop sign, but closing the generator ends it
-            return cast("Generator[Event]", self._on_gpu(request, store))
-        return self._engine().render(request, store, cancel=job.cancel)
+            return cast("Generator[Event]", self._on_gpu(request, store, watch))
+        return self._engine().render(request, store, cancel=job.cancel, watch=watch)
 
     def stop(self, request: gr.Request) -> Update:
         """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""
@@ -122,8 +122,8 @@ def _failed(plain: dict[str, Any], sentence: str) -> dict[str, Any]:
     return {**plain, "state": "failed", "text": "", "preview": None, "error": sentence}
 
 
-def _render_elsewhere(request: RenderRequest, store: PictureStore) -> Generator[Event]:
+def _render_elsewhere(request: RenderRequest, store: PictureStore, watch: bool) -> Generator[Event]:
     """What runs in ZeroGPU's process; everything in and out can be pickled."""
     from pipelines.engine import default_engine
 
-    yield from default_engine().render(request, store)
+    yield from default_engine().render(request, store, watch=watch)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import presets
-from pipelines.families.table import WORDS, refusal
 from pipelines.models import CARDS, ModelCard, card
 from pipelines.request import MAX_LEVEL
 from studio import pictures
@@ -118,7 +117,6 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "guidance": one.guidance,
         "window": DEFAULTS["window"] if one.window is None else one.window,
         "side": one.side,
-        "refuses": [word for word in WORDS if refusal(one.family, word) is not None],
         "unet": one.family in ("sd", "sdxl"),
     }
 

@@ -121,6 +121,10 @@ WORDS: dict[str, Word] = {
 HINTS: dict[str, str] = {
     "prompt": "What this layer is, in a few words. They are looked for in the scene prompt, and put at its end if they "
     "are not there.",
+    "negative": "What this layer shall not show, in words: guidance steers away from them where the layer shows, and "
+    "nowhere else.",
+    "watch": "After a render, says which layers the model lost and what would help. Looks at the attention of three "
+    "steps and at the finished pictures; the pictures stay the same.",
     "negative_prompt": "What the picture shall not show, in words.",
     "scheduler": "The sampler that leads from noise to picture.",
     "avoid": "A picture the result shall not look like: all of it, or one layer of it.",

@@ -64,6 +64,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
         harmonize=st.none() | share,
         attend_inside=st.none() | share,
         attend_outside=st.none() | share,
+        negative=text,
         keep_shape=st.none() | share,
         vary=st.none() | number(0, 3),
         look=st.booleans(),
@@ -121,6 +122,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
             grow=draw(st.floats(-128, 128)),
             variants=draw(st.booleans()),
+            watch=draw(st.booleans()),
         )
 
     return documents()

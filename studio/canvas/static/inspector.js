@@ -24,6 +24,11 @@
       placeholder: "what this cut-out is",
       about: words.prompt.hint,
     });
+    const negative = D.text("Without", change("negative"), {
+      limit: limits.words,
+      placeholder: "what it shall not show",
+      about: words.negative.hint,
+    });
     const mute = h("p", {
       class: "dc-quiet",
       text: "Without words the layer is pixels only: Insist and Stay inside have nothing to act on.",
@@ -50,6 +55,7 @@
       { class: "dc-stack" },
       h("div", { class: "dc-pair" }, name.element, prompt.element),
       mute,
+      negative.element,
       ...STRENGTHS.map((word) => sliders[word].element),
       offers.element,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
@@ -65,6 +71,7 @@
       if (!layer) return;
       name.show(layer.name);
       prompt.show(layer.prompt);
+      negative.show(layer.negative ?? "");
       mute.hidden = layer.prompt.trim() !== "";
       for (const word of STRENGTHS) sliders[word].show(layer[word]);
       const tidy = (value) => Math.round(value * 100) / 100;

@@ -56,7 +56,11 @@
       this.status = h("p", { class: "dc-status", role: "status" });
       this.error = h("p", { class: "dc-error", role: "alert", hidden: true });
       this.warnings = h("ul", { class: "dc-warnings", "aria-label": "Warnings", hidden: true });
-      this.news = h("div", { class: "dc-news" }, this.progress, this.status, this.error, this.warnings);
+      this.layers = h("ul", { class: "dc-quiet" });
+      this.judge = h("p", { class: "dc-quiet" });
+      this.seen = D.fold("What is left of each layer", false, this.layers, this.judge);
+      this.seen.hidden = true;
+      this.news = h("div", { class: "dc-news" }, this.progress, this.status, this.error, this.warnings, this.seen);
     }
 
     /** Shows one sentence about something that did not work; the next success takes it away. */
@@ -95,6 +99,7 @@
       this.progress.firstChild.style.width = `${Math.round((report.share ?? 0) * 100)}%`;
       if (report.error) this.fail(report.error);
       this.#warn(report.warnings ?? []);
+      this.#tellLayers(report.layers);
       let newest = null;
       for (const result of report.results ?? []) {
         const key = `${report.id}-${result.image}`;
@@ -131,6 +136,13 @@
       this.warnings.replaceChildren(
         ...warnings.map((sentence) => h("li", {}, D.icon("warn"), h("span", { text: sentence }))),
       );
+    }
+
+    /** What the run found of each layer, where it was watched. */
+    #tellLayers(layers) {
+      this.seen.hidden = !layers;
+      this.layers.replaceChildren(...(layers?.lines ?? []).map((line) => h("li", { text: line })));
+      this.judge.textContent = layers?.by ?? "";
     }
 
     /** Shows a result by key, the running preview, or with null the collage. */

@@ -28,6 +28,13 @@
       onchange: () => store.patch({ seed: random.checked ? null : (app.results.lastSeed ?? 0) }),
     });
     const randomLabel = h("label", { class: "dc-check", for: random.id }, random, h("span", { text: "Random each time" }));
+    const watch = h("input", {
+      type: "checkbox",
+      id: D.freshId("watch"),
+      onchange: () => store.patch({ watch: watch.checked }),
+    });
+    const watchHint = D.hint(words.watch.hint, "Say which layers were lost");
+    const watchLabel = h("label", { class: "dc-check", for: watch.id }, watch, h("span", { text: "Say which layers were lost" }));
     const count = (field, optional) =>
       D.number(words[field].label, patch(field), {
         min: words[field].min,
@@ -123,6 +130,8 @@
         h("div", { class: "dc-pair" }, images.element, seed.element),
         randomLabel,
         negative.element,
+        h("div", { class: "dc-field-head" }, watchLabel, watchHint.button),
+        watchHint.bubble,
       ),
       differing.elements,
       D.fold(
@@ -140,6 +149,7 @@
       negative.show(doc.negative_prompt);
       seed.show(doc.seed, "random");
       random.checked = doc.seed === null;
+      watch.checked = doc.watch === true;
       images.show(doc.images);
       steps.show(doc.steps, model().steps);
       guidance.show(doc.guidance, model().guidance);
@@ -154,7 +164,7 @@
       by.show(doc.harmonize_by);
       grow.show(doc.grow);
       bothWays.show(doc.attend_both_ways);
-      bothWays.element.hidden = model().refuses.includes("attend_both_ways") && !doc.attend_both_ways;
+      bothWays.element.hidden = model().unet && !doc.attend_both_ways;
     }
 
     return { element, show };
