@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SCHEDULERS = ("dpm++2m", "euler", "euler_a", "ddim", "lcm", "unipc")
@@ -23,7 +24,8 @@ class ModelCard:
     ``thin_from`` is the number of tokens of a grid from which on reference tokens are thinned to one of four
     (`methods.thinning`), None for never. ``origin`` says where the defaults come from.
 
-    ``window`` is the share of the steps in which NegToMe acts, None for that of every model. ``file`` is the one
+    ``own`` holds defaults of its words in place of those of every model (`studio.to_request.DEFAULTS`): for a few-step
+    model the ``window``, the share of the steps in which NegToMe acts. ``file`` is the one
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
     ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less.
@@ -42,7 +44,7 @@ class ModelCard:
     smallest_grid: int = 32
     negtome_blocks: tuple[str, ...] = ("up",)
     thin_from: int | None = None
-    window: float | None = None
+    own: Mapping[str, float] = field(default_factory=dict)
     file: str | None = None
     spacing: str | None = None
     half: str = "float16"

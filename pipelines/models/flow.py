@@ -32,7 +32,7 @@ SCHNELL = dataclasses.replace(
     source="black-forest-labs/FLUX.1-schnell",
     steps=4,
     guidance=0.0,
-    window=0.25,
+    own={"window": 0.25},
     origin="4 steps, guidance 0: diffusers' example",
 )
 SD3 = dataclasses.replace(
@@ -67,7 +67,7 @@ KLEIN = dataclasses.replace(
     source="black-forest-labs/FLUX.2-klein-4B",
     steps=4,
     guidance=1.0,
-    window=0.75,
+    own={"window": 0.75},
     origin="4 steps, guidance 1: its model page",
 )
 QWEN = dataclasses.replace(
@@ -87,7 +87,7 @@ Z_IMAGE = dataclasses.replace(
     source="Tongyi-MAI/Z-Image-Turbo",
     steps=8,
     guidance=0.0,
-    window=0.375,
+    own={"window": 0.375},
     origin="8 steps, guidance 0: diffusers' example",
 )
 CHROMA = dataclasses.replace(

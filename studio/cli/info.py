@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
+from pipelines.errors import ModelError
 from pipelines.measure.numbers import told
+from pipelines.models import card
 from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
 from studio.phrases import place_phrases
 from studio.suggest import Suggestion, picture_sizes, suggest
-from studio.to_request import DEFAULTS
+from studio.to_request import DEFAULTS, defaults
 
 
 def info(
@@ -48,7 +50,7 @@ def info(
     for word, value in (*_facts(collage), *_made(report)):
         print(f"  {word:<12} {value}")
     for number, layer in enumerate(collage.layers, start=1):
-        print(f"  {f'layer {number}':<12} {_layer(layer)}")
+        print(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
     for avoid in collage.avoids:
         print(f"  {'avoid':<12} {_avoid(avoid, collage)}")
 
@@ -71,7 +73,7 @@ def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
     yield "canvas", f"{collage.canvas.width} x {collage.canvas.height}"
     yield (
         "background",
-        f"{under.colour}{picture}, harmonize {_value(under.harmonize, 'background_harmonize')}",
+        f"{under.colour}{picture}, harmonize {_value(under.harmonize, 'background_harmonize', collage)}",
     )
     yield "prompt", place_phrases(collage.prompt, phrases)[0]
     if collage.negative_prompt:
@@ -108,13 +110,13 @@ def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
             yield "shows", "; ".join(told(found, image))
 
 
-def _layer(layer: Layer) -> str:
+def _layer(layer: Layer, collage: Collage) -> str:
     words = [
         repr(layer.label),
         f"at {layer.x:g}, {layer.y:g}",
         f"scale {layer.scale_x:g} x {layer.scale_y:g}",
         *(
-            f"{word} {_value(getattr(layer, word), word)}"
+            f"{word} {_value(getattr(layer, word), word, collage)}"
             for word in ("harmonize", "attend_inside", "attend_outside")
         ),
         *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
@@ -132,10 +134,14 @@ def _avoid(avoid: Avoid, collage: Collage) -> str:
     towards = " (towards it)" if (avoid.alpha or 0) < 0 else ""
     made = "" if avoid.made == "given" else f", a {avoid.made} copy"
     of = " of the collage" if avoid.picture is None else ""
-    return (
-        f"{avoid.label!r}{made}{of} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha')}{towards}{hidden}"
-    )
+    return f"{avoid.label!r}{made}{of} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha', collage)}{towards}{hidden}"
 
 
-def _value(value: float | None, word: str) -> str:
-    return f"{DEFAULTS[word]:g}*" if value is None else f"{value:g}"
+def _value(value: float | None, word: str, collage: Collage) -> str:
+    if value is not None:
+        return f"{value:g}"
+    try:
+        usual = defaults(card(collage.model))
+    except ModelError:  # a collage is told also where its model is not at hand
+        usual = DEFAULTS
+    return f"{usual[word]:g}*"

@@ -36,6 +36,12 @@
       this.frame.remove();
     }
 
+    /** The default of a word on the collage's model. */
+    usual(word) {
+      const { models } = this.settings;
+      return (models.find((one) => one.name === this.store.doc.model) ?? models[0]).usual[word];
+    }
+
     #build() {
       const stageHost = h("div", { class: "dc-konva" });
       this.stage = h(

@@ -73,7 +73,7 @@
       prompt.show(layer.prompt);
       negative.show(layer.negative ?? "");
       mute.hidden = layer.prompt.trim() !== "";
-      for (const word of STRENGTHS) sliders[word].show(layer[word]);
+      for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));
       places.y.show(tidy(layer.y));

@@ -157,7 +157,7 @@
       modelChoice.show(doc.model);
       if (colour.value !== doc.background.colour) colour.value = doc.background.colour;
       noBackdrop.hidden = !doc.background.picture;
-      under.show(doc.background.harmonize);
+      under.show(doc.background.harmonize, app.usual("background_harmonize"));
       width.show(doc.canvas.width);
       height.show(doc.canvas.height);
       differing.show();

@@ -99,7 +99,7 @@
     function show() {
       const { doc } = store;
       spread.show(doc.spread);
-      threshold.show(doc.spread_threshold);
+      threshold.show(doc.spread_threshold, app.usual("spread_threshold"));
       way.show(doc.spread_by);
       match.show(doc.spread_match);
       parts.show(doc.spread_parts);
@@ -108,8 +108,8 @@
       finer.hidden = doc.spread === 0 && !varies;
       variants.show(doc.variants);
       cads.show(doc.cads);
-      high.show(doc.cads_high);
-      low.show(doc.cads_low);
+      high.show(doc.cads_high, app.usual("cads_high"));
+      low.show(doc.cads_low, app.usual("cads_low"));
       high.element.hidden = low.element.hidden = doc.cads === 0;
       const span = doc.guidance_interval;
       interval.show(span !== null);
