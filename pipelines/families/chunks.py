@@ -88,7 +88,8 @@ def _of_prompt(request: RenderRequest, fits: Fits) -> list[Chunk]:
     spans = tuple(layer.span for layer in request.layers)
     if fits(prompt):
         return [Chunk(prompt, spans=spans)]
-    scene, apart = prompt, []
+    scene = prompt
+    apart: list[tuple[int, int]] = []
     for span in _at_the_end(prompt, spans):
         if apart or not fits(prompt[: span[1]]):
             scene = scene if apart else prompt[: span[0]].rstrip(BETWEEN)
