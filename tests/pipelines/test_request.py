@@ -57,6 +57,7 @@ def requests(draw: st.DrawFn) -> RenderRequest:
                 feather=st.floats(0, 256),
                 attend_inside=share,
                 attend_outside=share,
+                negative=st.text(max_size=9),
                 keep_shape=share,
                 look=st.booleans(),
                 vary=st.floats(0, 3),

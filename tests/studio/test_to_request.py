@@ -58,6 +58,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "vary": 2.0,
         "feather": 0.0,
         "look": True,
+        "negative": "rust",
     }
     prepared, _ = prepare(
         library,
@@ -106,6 +107,15 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
+
+
+def test_negative_words_and_watching(library: Library) -> None:
+    """Negative words stay out of both prompts; to watch is no part of what decides the picture."""
+    request = prepare(library, box(library, negative=" two  words "), negative_prompt="rain")[0].request
+    assert request.layers[0].negative == "two words"
+    assert "two" not in request.prompt + request.negative_prompt
+    plain, watched = (prepare(library, box(library), watch=on)[0].request for on in (False, True))
+    assert plain.key == watched.key
 
 
 def test_defaults_lie_in_their_ranges() -> None:

@@ -33,7 +33,7 @@
       id: D.freshId("watch"),
       onchange: () => store.patch({ watch: watch.checked }),
     });
-    const watchHint = D.hint(words.watch.hint, "Say which layers were lost");
+    const watchHint = D.hint(words.watch.hint, "a lost layer");
     const watchLabel = h("label", { class: "dc-check", for: watch.id }, watch, h("span", { text: "Say which layers were lost" }));
     const count = (field, optional) =>
       D.number(words[field].label, patch(field), {

@@ -145,6 +145,28 @@ def test_reports_are_json_and_warnings_come_once(tmp_path: Path) -> None:
     assert plain["warnings"] == ["Layer 'cat' is small; make it larger."]
 
 
+def test_lost_layers_are_named(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=2)
+    row = {"name": "cat", "area": 0.1, "attention": [0.25, None], "words": [None, None], "cutout": [0.5, 0.1]}
+    layers = [row | {"lost": [False, True], "advice": "raise Insist"}]
+    facts: dict[str, object] = {"numbers": {"layers": layers, "layers_by": "the embedded CLIP"}}
+    for image in range(2):
+        run.report.take(ImageDone(image, 5 + image, picture(image)))
+    run.report.take(Finished(RenderResult(run.prepared.request, (picture(0), picture(1)), facts)))
+    assert run.report.plain["warnings"] == ["Layer 'cat' was lost in 1 of 2 pictures: raise Insist."]
+    assert run.report.plain["layers"] == {
+        "lines": ["cat: 25%, – of its words' attention inside; 0.50, 0.10 like its cut-out; lost"],
+        "by": "Measured by the embedded CLIP.",
+    }
+    assert json.loads(json.dumps(run.report.plain)) == run.report.plain
+    inside = png.read_report(Path(run.report.plain["results"][0]["file"]["path"]).read_bytes())
+    assert inside["numbers"]["layers"] == layers
+    other = Run(tmp_path)
+    other.report.take(ImageDone(0, 5, picture(9)))
+    other.finish(picture(9))
+    assert "layers" not in other.report.plain and other.report.plain["warnings"] == []
+
+
 @pytest.mark.parametrize("side", [64, 1024])
 def test_previews_are_exact_at_any_size(side: int) -> None:
     noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
