@@ -59,6 +59,8 @@ class Loaded:
     preview_matrix: torch.Tensor | None = None
     tiny: Any = None
     """The small autoencoder that shows previews, where there is one."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Arguments of every stock call that the pipeline needs as its owner has set it up."""
 
 
 class Engine:
@@ -91,12 +93,16 @@ class Engine:
                 self._loaded[model] = loaded
             return self._loaded[model]
 
-    def adopt(self, model: str, pipe: Any, model_card: ModelCard) -> Loaded:
-        """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set)."""
+    def adopt(self, model: str, pipe: Any, model_card: ModelCard, **arguments: Any) -> Loaded:
+        """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set).
+
+        ``arguments`` go to each of its calls: ``ip_adapter_image_embeds`` for one with an IP-Adapter.
+        """
         from pipelines.families import family
 
         with self._lock:
-            self._loaded[model] = Loaded(model_card, family(model_card.family), pipe)
+            kind = family(model_card.family)
+            self._loaded[model] = Loaded(model_card, kind, pipe, arguments=arguments)
             return self._loaded[model]
 
     def render(
@@ -276,6 +282,7 @@ class _Job:
                 methods,
                 group,
                 partial(self._on_step, loaded, frozen, len(done)),
+                loaded.arguments,
             )
             if watch is not None and self.attention is not None:
                 self.attention += watch.shares()

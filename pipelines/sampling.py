@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ from pipelines.request import RenderRequest
 
 Compose = Callable[[torch.Tensor], torch.Tensor]
 """What the run draws for its images → what it goes on with (`Method.compose`)."""
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 OnStep = Callable[[int, int, Callable[[], torch.Tensor]], None]
 """(steps done in this call, steps of this call, function giving the predicted clean latents (n, C, h, w))."""
 
@@ -68,8 +69,12 @@ def sample(
     methods: list[Method],
     seeds: list[int],
     on_step: OnStep,
+    more: Mapping[str, Any] = NOTHING,
 ) -> list[Pixels]:
-    """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises."""
+    """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises.
+
+    ``more`` are further arguments of the call.
+    """
     told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
     if len(told) == 1:
         request, told = told[0], []
@@ -118,7 +123,7 @@ def sample(
     latest = _listen(scheduler, run, how, compose)
     # a flow starts from unscaled noise and its scheduler says nothing of it
     start_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-    arguments = _arguments(run, how, held, generators, start_scale, compose)
+    arguments = {**_arguments(run, how, held, generators, start_scale, compose), **more}
     if told:
         arguments |= _each_its_own(arguments, [one.prompt for one in told])
 

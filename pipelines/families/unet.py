@@ -132,6 +132,14 @@ class UNetFamily(Family):
         own = text["states"].to(states)
         own = own.repeat(1, states.shape[1] // own.shape[1], 1)
         kwargs["encoder_hidden_states"] = torch.cat([states, own.expand(count, -1, -1)])
+        added = kwargs.get("added_cond_kwargs")
+        if added and "image_embeds" in added:
+            # no picture prompt, as IP-Adapter says it: zeros; in a new dict, as the pipeline keeps its own
+            rows = [
+                torch.cat([one, torch.zeros_like(one[:1]).expand(count, *one.shape[1:])])
+                for one in added["image_embeds"]
+            ]
+            kwargs["added_cond_kwargs"] = {**added, "image_embeds": rows}
         condition = kwargs.get("timestep_cond")
         if condition is not None:
             kwargs["timestep_cond"] = torch.cat([condition, condition[:1].expand(count, -1)])

@@ -54,6 +54,7 @@ class LayerAttention(Method):
         places = list(dict.fromkeys(token for owner in owners for token in owner))
         self._run = run
         self._step: Step | None = None
+        self._words: int | None = None
         self._rows: slice | list[int] = []
         self._token = torch.tensor(places, device=device, dtype=torch.long)
         self._last = max(places, default=-1)
@@ -77,6 +78,8 @@ class LayerAttention(Method):
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Set the step's weight from its noise level."""
         self._step = step
+        words = inputs.kwargs.get("encoder_hidden_states")
+        self._words = words.shape[1] if isinstance(words, torch.Tensor) else None
         count = len(step.conditional)
         first = step.conditional[0] if count else 0
         together = step.conditional == list(range(first, first + count))
@@ -94,6 +97,8 @@ class LayerAttention(Method):
         step, joint = self._step, site.joint
         if not (site.cross or joint) or step is None or not len(step.conditional):
             return None
+        if site.cross and self._words is not None and key.shape[2] != self._words:
+            return None  # no words: an IP-Adapter's picture prompt
         places = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
         start = joint.text_start(step.latent_size) if joint else 0
         if start + self._last >= key.shape[2]:
