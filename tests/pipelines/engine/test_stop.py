@@ -42,7 +42,7 @@ class TestStop:
                 stop.set()
 
         with counted(pipe) as seen, pytest.raises(Cancelled):
-            _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
+            _Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
         assert seen == {"denoiser": 5, "decoder": 0}
 
     def test_stopping_between_two_images_begins_no_other(self, store: PictureStore, pipe: Any) -> None:
@@ -57,7 +57,7 @@ class TestStop:
                 stop.set()
 
         with counted(pipe) as seen, pytest.raises(Cancelled):
-            _Job(own, tiny.text_request("own", images=2), store, say, (stop,)).run()
+            _Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
         assert seen == {"denoiser": 5, "decoder": 1}
 
     def test_without_a_stop_everything_is_decoded(

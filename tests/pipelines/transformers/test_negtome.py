@@ -43,9 +43,30 @@ class TestNegToMe:
                     checked.append(site.part)
                 return new
 
-        request = text(model, images=2, spread=1.0, spread_threshold=0.0, window=1.0)
+        request = text(model, images=2, spread=1.0, spread_by="push", spread_threshold=0.0, window=1.0)
         sampled(loaded, request, store, [Watched()], 2)
         assert len(checked) >= 8
+
+    def test_spread_by_guidance_moves_the_negative_rows_alone(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """Also where guidance asks the denoiser twice a step; without a negative branch it is the push."""
+        loaded = engine.load(model)
+        moved: dict[bool, int] = {True: 0, False: 0}
+
+        class Watched(Spread):
+            def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
+                new = super().map_output(site, out)
+                step = self._step
+                if step is not None and site.joint and step.steering > 0:
+                    for row in range(step.rows):
+                        moved[row in step.conditional] += not torch.equal(new[row], out[row])
+                return new
+
+        request = text(model, images=2, spread=1.0, spread_threshold=0.0, window=1.0)
+        sampled(loaded, request, store, [Watched()], 2)
+        assert moved[True] == 0
+        assert (moved[False] > 0) == (model in GUIDED)
 
     @pytest.mark.parametrize(("steps", "expected"), [(1, 1), (2, 1), (4, 1), (8, 2)])
     def test_the_window_is_never_empty(
