@@ -100,16 +100,24 @@ class Engine:
             return self._loaded[model]
 
     def render(
-        self, request: RenderRequest, pictures: PictureStore, *, cancel: threading.Event | None = None
+        self,
+        request: RenderRequest,
+        pictures: PictureStore,
+        *,
+        cancel: threading.Event | None = None,
+        watch: bool = False,
     ) -> Generator[Event, None, None]:
         """Run a request; the last event is `Finished`.
+
+        With ``watch`` the report tells under ``attention`` for each image and layer which share of the attention to
+        the layer's words is inside its mask (`methods.watch`); the pictures stay the same.
 
         Raises `Cancelled` after a stop by ``cancel`` and any `DecollageError` the run meets; closing the generator
         stops the run silently.
         """
         events: queue.Queue[Event | BaseException] = queue.Queue()
         closed = threading.Event()
-        job = _Job(self, request, pictures, events.put, (closed, cancel) if cancel else (closed,))
+        job = _Job(self, request, pictures, events.put, (closed, cancel) if cancel else (closed,), watch)
         worker = threading.Thread(target=job, name="render", daemon=True)
         worker.start()
         try:
@@ -145,8 +153,10 @@ class _Job:
         pictures: PictureStore,
         say: Any,
         stops: tuple[threading.Event, ...],
+        watch: bool,
     ) -> None:
         self.engine, self.request, self.pictures = engine, request, pictures
+        self.attention: list[list[float | None]] | None = [] if watch else None
         self.say, self.stops = say, stops
         self.warnings: list[str] = []
         self.calls = 0
@@ -200,6 +210,8 @@ class _Job:
         report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
         if request.variants:
             report["prompts"] = [one.prompt for one in request.variants]
+        if self.attention is not None:
+            report["attention"] = self.attention
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
     def _on_bytes(self, done: int, total: int) -> None:
@@ -228,6 +240,7 @@ class _Job:
 
     def _pictures(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
         from pipelines import schedulers
+        from pipelines.methods.watch import Watch
         from pipelines.previews import lay_over
         from pipelines.sampling import plan, sample
 
@@ -249,6 +262,9 @@ class _Job:
         # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
         together = any(method.joint for method in methods) or loaded.pipe._execution_device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
+        watch = Watch() if self.attention is not None else None
+        if watch is not None:
+            methods = [*methods, watch]
         for group in groups:
             self.check()
             new = sample(
@@ -261,6 +277,8 @@ class _Job:
                 group,
                 partial(self._on_step, loaded, frozen, len(done)),
             )
+            if watch is not None and self.attention is not None:
+                self.attention += watch.shares()
             for picture in new:
                 final = lay_over(picture, frozen)
                 self.say(ImageDone(len(done), seeds[len(done)], final))
@@ -277,10 +295,16 @@ class _Job:
                 self.warn(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
             elif layer.vary and layer.harmonize == 0:
                 self.warn(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
+            if layer.negative and not loaded.family.guided(loaded.pipe, request):
+                self.warn(
+                    f"{where}: its negative words have no effect without guidance; raise guidance.",
+                    layer.name,
+                )
         told = [request.of_image(image) for image in range(len(request.variants) or 1)]
         # a layer whose own words are cut off is an error, and said first
         for one in told:
             loaded.family.tokens(loaded.pipe, one)
+            loaded.family.reaches(loaded.pipe, one)
         for what in ("prompt", "negative_prompt"):
             if any(loaded.family.cut_off(loaded.pipe, one, getattr(one, what)) for one in told):
                 self.warn(

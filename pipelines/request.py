@@ -45,7 +45,8 @@ class LayerRequest:
     multiplied by what the layers above leave uncovered. ``harmonize`` is the share of the run in which the layer
     may change (0 freezes it), ``feather`` softens the strength map, in canvas pixels. ``attend_inside`` and
     ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
-    Diffusion (arXiv 2303.00262, section 4.1). ``vary`` is NegToMe between the images inside this layer.
+    Diffusion (arXiv 2303.00262, section 4.1). ``negative`` are words that guidance steers away from inside the mask
+    (ours). ``vary`` is NegToMe between the images inside this layer.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LayerRequest:
     feather: float = 0.0
     attend_inside: float = 0.0
     attend_outside: float = 0.0
+    negative: str = ""
     keep_shape: float = 0.0
     look: bool = False
     vary: float = 0.0
@@ -102,9 +104,11 @@ class RenderRequest:
     laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the alpha of NegToMe
     between the images of the batch with ``spread_threshold`` as least cosine similarity; ``spread_match``,
     ``spread_parts`` and ``spread_every`` say which images are the reference, which parts of the denoiser act (none
-    named: those of the model card) and that only every n-th reference token counts (`negtome.Spread`). ``window`` is
-    the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
-    "released" (the released code's reading); ``avoid_by`` is "guidance" or "push" (`negtome.Avoid`).
+    named: those of the model card) and that only every n-th reference token counts (`negtome.Spread`), ``exact_match``
+    that every one does, of spread and avoid, also where the model card thins fine grids (`thinning`). ``window``
+    is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
+    "released" (the released code's reading); ``avoid_by`` and ``spread_by`` are "guidance" or "push" (`negtome.Avoid`,
+    `negtome.Spread`).
     ``attend_both_ways`` also lets the words look less at what is outside their layer, in models whose text and picture
     attend to each other (ours: what leaks through the text tokens otherwise comes back). ``cads`` is the strength s of
     noise on the condition (arXiv 2310.17347), full above the time ``cads_high``, none below ``cads_low`` (1 is the
@@ -130,9 +134,11 @@ class RenderRequest:
     spread_match: str = "all"
     spread_parts: tuple[str, ...] = ()
     spread_every: int = 1
+    exact_match: bool = False
     window: float = 0.25
     axis: str = "source"
     avoid_by: str = "guidance"
+    spread_by: str = "guidance"
     attend_both_ways: bool = False
     harmonize_by: str = "steps"
     grow: float = 0.0
@@ -272,6 +278,7 @@ def _check(request: RenderRequest) -> None:
     for word, known in (
         ("axis", AXES),
         ("avoid_by", WAYS),
+        ("spread_by", WAYS),
         ("harmonize_by", MODES),
         ("spread_match", MATCHES),
     ):
@@ -286,8 +293,9 @@ def _check(request: RenderRequest) -> None:
         raise FieldError(
             "spread_every leaves reference tokens out, and the released axis needs them all; set it to 1."
         )
-    if type(request.attend_both_ways) is not bool:
-        raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
+    for word in ("attend_both_ways", "exact_match"):
+        if type(getattr(request, word)) is not bool:
+            raise FieldError(f"{word} is {getattr(request, word)!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:
         raise FieldError(f"a request has at most {MAX_LAYERS} layers and {MAX_AVOIDS} avoid references.")
     for layer in request.layers:
@@ -295,6 +303,10 @@ def _check(request: RenderRequest) -> None:
             bounded(f"layer {layer.name!r}: {word}", getattr(layer, word), 0, 1)
         bounded(f"layer {layer.name!r}: vary", layer.vary, 0, 3)
         bounded(f"layer {layer.name!r}: feather", layer.feather, 0, 256)
+        if type(layer.negative) is not str or len(layer.negative) > MAX_PROMPT:
+            raise FieldError(
+                f"layer {layer.name!r}: negative is no text of at most {MAX_PROMPT} characters; change it."
+            )
         if layer.span and not 0 <= layer.span[0] < layer.span[1] <= len(request.prompt):
             raise FieldError(f"layer {layer.name!r}: its words' place {layer.span} is outside the prompt.")
     for avoid in request.avoids:

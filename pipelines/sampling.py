@@ -22,8 +22,9 @@ from PIL import Image
 from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
-from pipelines.errors import EngineError
+from pipelines.errors import EngineError, UnsupportedError
 from pipelines.methods.base import Method, Run, Step
+from pipelines.methods.confine import Confine
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
@@ -100,7 +101,15 @@ def sample(
         device=pipe._execution_device,
         dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
         variant_tokens=[family.tokens(pipe, one) for one in told],
+        reaches=family.reaches(pipe, request),
     )
+    if any(family.reaches(pipe, one) for one in told):
+        raise UnsupportedError(
+            "images with prompts of their own (variants) cannot be made together where a prompt is longer than the "
+            "model reads at once or a layer has negative words; shorten the prompts or make one image at a time."
+        )
+    if run.reaches:  # which words are confined the family knows, with its tokenizer
+        methods = sorted([*methods, Confine()], key=lambda method: method.order)
     kernel = Kernel()
     for method in methods:
         method.begin(run, kernel)
@@ -122,13 +131,12 @@ def sample(
         on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
         return {"latents": family.pack(latents)}
 
-    taps = kernel.logit_bias or kernel.map_output
     with _hooked(denoiser, run, methods, latest):
-        if taps:
+        if kernel.empty:
+            out = pipe(**arguments, callback_on_step_end=after)
+        else:
             with installed(denoiser, kernel, family.site):
                 out = pipe(**arguments, callback_on_step_end=after)
-        else:
-            out = pipe(**arguments, callback_on_step_end=after)
     return _to_pixels(out.images)
 
 

@@ -171,7 +171,7 @@ def _place(layer: Layer, library: Library, canvas: Canvas) -> tuple[tuple[slice,
 
 def _box(layer: Layer, size: tuple[int, int], canvas: Canvas) -> Box:
     width, height = size
-    corners = _on_canvas(layer, size, [(0, 0), (width, 0), (0, height), (width, height)])
+    corners = on_canvas(layer, size, [(0, 0), (width, 0), (0, height), (width, height)])
     across, down = zip(*corners, strict=True)
     left, top = max(0, math.floor(min(across)) - 1), max(0, math.floor(min(down)) - 1)
     right, bottom = math.ceil(max(across)) + 1, math.ceil(max(down)) + 1
@@ -183,10 +183,10 @@ def _box(layer: Layer, size: tuple[int, int], canvas: Canvas) -> Box:
     )
 
 
-def _on_canvas(
+def on_canvas(
     layer: Layer, size: tuple[int, int], points: Iterable[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """Where points of the picture come to lie."""
+    """Where points (x, y) of a layer's picture of this (width, height) come to lie on the canvas."""
     cos, sin = _cos_sin(layer.rotation)
     placed = []
     for u, v in points:
@@ -278,7 +278,7 @@ def _polygon(layer: Layer, size: tuple[int, int], box: Box) -> Plane:
     left, top, right, bottom = box
     corners = [
         ((x - left) * _FINER - 0.5, (y - top) * _FINER - 0.5)
-        for x, y in _on_canvas(layer, size, layer.clip or ())
+        for x, y in on_canvas(layer, size, layer.clip or ())
     ]
     fine = Image.new("L", ((right - left) * _FINER, (bottom - top) * _FINER))
     ImageDraw.Draw(fine).polygon(corners, fill=255)

@@ -87,6 +87,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "spread_threshold",
                 "spread_every",
                 "window",
+                "grow",
                 "cads",
                 "cads_low",
                 "cads_high",
@@ -125,6 +126,7 @@ def to_request(
     when the model is unknown, `FieldError` when ``seed`` is out of bounds.
     """
     model = card(collage.model)
+    usual = defaults(model)
     composition = compose(collage, library)
     warnings: list[Warned] = []
     kept = _worth_rendering(composition, model.factor, warnings)
@@ -138,13 +140,14 @@ def to_request(
             name=layer.label,
             mask=store.put(_mask(composition, at)),
             span=span,
-            harmonize=_or_default(layer.harmonize, "harmonize"),
-            feather=_or_default(layer.feather, "feather"),
-            attend_inside=_or_default(layer.attend_inside, "attend_inside"),
-            attend_outside=_or_default(layer.attend_outside, "attend_outside"),
-            keep_shape=_or_default(layer.keep_shape, "keep_shape"),
+            harmonize=_or(layer.harmonize, usual["harmonize"]),
+            feather=_or(layer.feather, usual["feather"]),
+            attend_inside=_or(layer.attend_inside, usual["attend_inside"]),
+            attend_outside=_or(layer.attend_outside, usual["attend_outside"]),
+            negative=" ".join(layer.negative.split()),
+            keep_shape=_or(layer.keep_shape, usual["keep_shape"]),
             look=layer.look,
-            vary=_or_default(layer.vary, "vary"),
+            vary=_or(layer.vary, usual["vary"]),
         )
         for at, layer, span in zip(kept, layers, spans, strict=True)
     )
@@ -167,26 +170,28 @@ def to_request(
         negative_prompt=collage.negative_prompt,
         collage=store.put(composition.flat) if has_pixels else None,
         frozen=store.put(composition.frozen) if has_frozen else None,
-        background_harmonize=_or_default(collage.background.harmonize, "background_harmonize")
+        background_harmonize=_or(collage.background.harmonize, usual["background_harmonize"])
         if has_pixels
         else 1.0,
         layers=layer_requests,
-        avoids=tuple(_avoids(collage, library, store, composition.flat, has_pixels, places, warnings)),
+        avoids=tuple(avoid_requests(collage, library, store, composition.flat, has_pixels, places, warnings)),
         spread=collage.spread,
-        spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
+        spread_threshold=_or(collage.spread_threshold, usual["spread_threshold"]),
         spread_match=collage.spread_match,
         spread_parts=collage.spread_parts,
         spread_every=collage.spread_every,
-        window=_window(collage, model),
+        exact_match=collage.exact_match,
+        window=_or(collage.window, usual["window"]),
         axis=collage.axis,
         avoid_by=collage.avoid_by,
+        spread_by=collage.spread_by,
         attend_both_ways=collage.attend_both_ways,
         harmonize_by=collage.harmonize_by,
         grow=collage.grow,
         cads=collage.cads,
-        cads_low=_or_default(collage.cads_low, "cads_low"),
-        cads_high=_or_default(collage.cads_high, "cads_high"),
-        cads_mix=_or_default(collage.cads_mix, "cads_mix"),
+        cads_low=_or(collage.cads_low, usual["cads_low"]),
+        cads_high=_or(collage.cads_high, usual["cads_high"]),
+        cads_mix=_or(collage.cads_mix, usual["cads_mix"]),
         guidance_interval=collage.guidance_interval,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
@@ -220,15 +225,13 @@ def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Wa
     return tuple(told)
 
 
-def _or_default(value: float | None, word: str) -> float:
-    return DEFAULTS[word] if value is None else value
+def _or(value: float | None, usual: float) -> float:
+    return usual if value is None else value
 
 
-def _window(collage: Collage, model: ModelCard) -> float:
-    """Few-step models have a share of their own: a quarter of four steps would be one."""
-    if collage.window is None and model.window is not None:
-        return model.window
-    return _or_default(collage.window, "window")
+def defaults(model: ModelCard) -> Mapping[str, float]:
+    """The default of each word on this model."""
+    return {**DEFAULTS, **model.own}
 
 
 def _seed(collage: Collage, given: int | None) -> int:
@@ -265,7 +268,7 @@ def _worth_rendering(composition: Composition, factor: int, warnings: list[Warne
     return kept
 
 
-def _avoids(
+def avoid_requests(
     collage: Collage,
     library: Library,
     store: PictureStore,
@@ -274,9 +277,14 @@ def _avoids(
     places: Mapping[str, int],
     warnings: list[Warned],
 ) -> list[AvoidRequest]:
+    """The references that act, fitted to the canvas, their pixels in ``store``; ``warnings`` takes what is said.
+
+    ``places`` has the number in the request of each layer, by id, that is rendered.
+    """
+    usual = defaults(card(collage.model))
     requests = []
     for avoid in collage.avoids:
-        alpha = _or_default(avoid.alpha, "avoid_alpha")
+        alpha = _or(avoid.alpha, usual["avoid_alpha"])
         if not avoid.visible or alpha == 0:
             continue
         if avoid.layer is not None and avoid.layer not in places:
@@ -308,7 +316,7 @@ def _avoids(
                 picture=store.put(made(picture, avoid.made)),
                 mask=None if mask is None else store.put(mask),
                 alpha=alpha,
-                threshold=_or_default(avoid.threshold, "avoid_threshold"),
+                threshold=_or(avoid.threshold, usual["avoid_threshold"]),
                 window=avoid.window,
                 layer=None if avoid.layer is None else places[avoid.layer],
             )

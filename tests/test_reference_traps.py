@@ -51,7 +51,7 @@ def features(rows: int, seed: int = 0) -> torch.Tensor:
 
 def spread_of(engine: Engine, store: PictureStore, images: int, **words: Any) -> Spread:
     """Spread in its first step."""
-    given = {"spread": 1.0, "spread_threshold": 0.0, "images": images, **words}
+    given = {"spread": 1.0, "spread_by": "push", "spread_threshold": 0.0, "images": images, **words}
     run = tiny.run_of(engine, tiny.text_request("sd_noise", **given), store, images)
     method = Spread()
     method.begin(run, Kernel())
@@ -147,6 +147,10 @@ def test_trap_06_no_image_is_sacrificed_as_the_reference(engine: Engine, store: 
     papers = spread_of(engine, store, images=3, spread_match="first").map_output(OWN, given)
     assert torch.equal(papers[[0, 3]], given[[0, 3]])
     assert ((papers - given)[[1, 2, 4, 5]].abs().amax((1, 2, 3)) > 0.1).all()
+    # by guidance no image is left out either: the negative row of each moves
+    ours = spread_of(engine, store, images=3, spread_by="guidance", guidance=4.0).map_output(OWN, given)
+    assert ((ours - given)[:3].abs().amax((1, 2, 3)) > 0.05).all()
+    assert torch.equal(ours[3:], given[3:])
 
 
 def test_trap_07_a_positive_alpha_pushes_away() -> None:

@@ -13,6 +13,7 @@ WORDS = (
     "spread",
     "avoids",
     "negative_prompt",
+    "negative",
     "keep_shape",
     "look",
     "vary",

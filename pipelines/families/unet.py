@@ -11,8 +11,9 @@ import torch
 
 from pipelines.attention.kernel import Site
 from pipelines.families.base import Family
+from pipelines.families.chunks import Plan, plan
 from pipelines.families.spans import in_final_text, tokens_of_spans
-from pipelines.methods.base import Inputs
+from pipelines.methods.base import Inputs, Reach
 from pipelines.request import RenderRequest
 
 
@@ -56,19 +57,81 @@ class UNetFamily(Family):
         text: str = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
         return text
 
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Not where the guidance's strength is an input of the model (LCM)."""
+        return request.guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
+
+    def tokenizers(self, pipe: Any) -> list[Any]:
+        """Those that must agree on how much fits into a chunk."""
+        return [pipe.tokenizer]
+
+    def plan(self, pipe: Any, request: RenderRequest) -> Plan:
+        """How the words are read, in chunks of what the tokenizer takes."""
+
+        def fits(text: str) -> bool:
+            final = self.final_prompt(pipe, text)
+            return all(
+                len(words(final, verbose=False)["input_ids"]) <= words.model_max_length
+                for words in self.tokenizers(pipe)
+            )
+
+        return plan(request, fits, self.guided(pipe, request))
+
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
-        """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
-        spans = [layer.span for layer in request.layers]
+        """For each layer the positions of its words among the text tokens of all chunks. Raises `PhraseError`."""
+        found: list[list[int]] = [[] for _ in request.layers]
         names = [layer.name for layer in request.layers]
-        if not any(spans):
-            return [[] for _ in spans]
-        text, spans = in_final_text(partial(self.final_prompt, pipe), request.prompt, spans)
-        return tokens_of_spans(pipe.tokenizer, text, spans, names)
+        for number, chunk in enumerate(self.plan(pipe, request).prompt):
+            if not any(chunk.spans):
+                continue
+            text, spans = in_final_text(partial(self.final_prompt, pipe), chunk.text or "", chunk.spans)
+            places = tokens_of_spans(pipe.tokenizer, text, spans, names)
+            for own, more in zip(found, places, strict=True):
+                own += [place + number * pipe.tokenizer.model_max_length for place in more]
+        return found
+
+    def reaches(self, pipe: Any, request: RenderRequest) -> tuple[Reach, ...]:
+        """A layer's own chunks, and what fills up the shorter of prompt and negative prompt."""
+        return self.plan(pipe, request).reaches(pipe.tokenizer.model_max_length)
+
+    def cut_off(self, pipe: Any, request: RenderRequest, prompt: str) -> bool:
+        """Never: what does not fit is read in further chunks."""
+        return False
+
+    def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
+        """The prompts as they are, or in states where they take more than one chunk."""
+        given = super().arguments(pipe, request)
+        found = self.plan(pipe, request)
+        if found.count == 1:
+            return given
+        del given["prompt"], given["negative_prompt"]
+        sides = (("", found.prompt), ("negative_", found.negative))
+        for side, chunks in sides:
+            if not chunks:
+                continue
+            encoded = [self.encode(pipe, chunk.text) for chunk in chunks]
+            # nothing sees what fills up, so any numbers do; its own keep the statistics of a row as they are
+            filled = [encoded[k % len(encoded)]["states"] for k in range(found.count)]
+            given[f"{side}prompt_embeds"] = torch.cat(filled, 1)
+            if (
+                "pooled" in encoded[0]
+            ):  # the scene's first words stand for the whole, as they do where all is read
+                given[f"{side}pooled_prompt_embeds"] = encoded[0]["pooled"]
+        return given
+
+    def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
+        """One chunk as the pipeline encodes it: ``states`` (1, T, D), and ``pooled`` where the model has it.
+
+        None is a negative prompt that is not given.
+        """
+        raise TypeError("a family says how it encodes")
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
-        """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
+        """Append ``count`` rows of ``text`` to the denoiser's keyword arguments, as long as those there are."""
         states = kwargs["encoder_hidden_states"]
-        kwargs["encoder_hidden_states"] = torch.cat([states, text["states"].to(states).expand(count, -1, -1)])
+        own = text["states"].to(states)
+        own = own.repeat(1, states.shape[1] // own.shape[1], 1)
+        kwargs["encoder_hidden_states"] = torch.cat([states, own.expand(count, -1, -1)])
         condition = kwargs.get("timestep_cond")
         if condition is not None:
             kwargs["timestep_cond"] = torch.cat([condition, condition[:1].expand(count, -1)])
@@ -87,10 +150,14 @@ class SDFamily(UNetFamily):
         return {"requires_safety_checker": base.components.get("safety_checker") is not None}
 
     @torch.no_grad()
+    def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
+        """No negative prompt is the empty one."""
+        states, _ = pipe.encode_prompt(text or "", pipe._execution_device, 1, False)
+        return {"states": states}
+
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
         """One row (1, T, D)."""
-        states, _ = pipe.encode_prompt("", pipe._execution_device, 1, False)
-        return {"states": states}
+        return self.encode(pipe, "")
 
 
 class SDXLFamily(UNetFamily):
@@ -106,15 +173,28 @@ class SDXLFamily(UNetFamily):
         keep = {"force_zeros_for_empty_prompt": base.config.get("force_zeros_for_empty_prompt", True)}
         return {**keep, "add_watermarker": False}
 
+    def tokenizers(self, pipe: Any) -> list[Any]:
+        """Both; their words have the same places."""
+        return [pipe.tokenizer, pipe.tokenizer_2]
+
     @torch.no_grad()
+    def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
+        """No negative prompt is the empty one, or zeros where the model was trained so."""
+        states, _, pooled, _ = pipe.encode_prompt(
+            text or "",
+            device=pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
+        if text is None and pipe.config.force_zeros_for_empty_prompt:
+            states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+        return {"states": states, "pooled": pooled}
+
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
         """One row of states, pooled text and the sizes of an uncropped picture of the request's size."""
-        states, _, pooled, _ = pipe.encode_prompt(
-            "", device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        size = (request.height, request.width)
-        ids = torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)
-        return {"states": states, "pooled": pooled, "ids": ids}
+        text = self.encode(pipe, "")
+        states, size = text["states"], (request.height, request.width)
+        return text | {"ids": torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)}
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Also the added conditions, in a new dict: the pipeline keeps its own from step to step."""

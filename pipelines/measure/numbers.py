@@ -47,8 +47,18 @@ def shown(picture: Pixels, mask: Mask) -> Pixels | None:
 def measured(
     result: RenderResult, pictures: PictureStore, features: PictureFeatures | None = None
 ) -> RenderResult:
-    """The result with ``report["numbers"]``, as `numbers` finds them; ``pictures`` holds the request's."""
+    """The result with ``report["numbers"]``, as `numbers` finds them; ``pictures`` holds the request's.
+
+    Where the run was watched (``report["attention"]``) also with what of each layer is there.
+    """
     found = numbers(result.request, result.pictures, pictures, features)
+    attention = result.report.get("attention")
+    if isinstance(attention, list) and result.pictures and result.request.collage is not None:
+        from pipelines.measure.layers import layer_numbers
+
+        judge = _embedded()
+        found["layers"] = layer_numbers(result.request, result.pictures, pictures, attention, judge)
+        found["layers_by"] = "attention alone, no CLIP is installed" if judge is None else "the embedded CLIP"
     return replace(result, report={**result.report, "numbers": found}) if found else result
 
 
@@ -93,10 +103,16 @@ def numbers(
 
 
 def told(found: dict[str, Any], image: int) -> list[str]:
-    """The numbers of one image in words, those of the batch with them."""
+    """The numbers of one image in words, those of the batch with them.
+
+    Also ``outside``, where one ``layer`` alone was rendered: the ``largest`` difference outside it, for each image.
+    """
     lines = []
     if "changed" in found:
         lines.append(f"changed {100 * float(found['changed'][image]):.0f} %")
+    if "outside" in found:
+        name = " ".join(str(found["outside"]["layer"])[:100].split())
+        lines.append(f"outside {name!r} at most {int(found['outside']['largest'][image])} of 255")
     if "spread" in found:
         distance, vendi = (float(found["spread"][word]) for word in ("distance", "vendi"))
         lines.append(f"spread {distance:.3f}, vendi {vendi:.2f}")
@@ -111,6 +127,11 @@ def told(found: dict[str, Any], image: int) -> list[str]:
         places = (("inside", f"near {name!r}"), ("outside", "outside"))
         parts = [f"{word} {float(avoid[at][image]):.3f}" for at, word in places if avoid[at] is not None]
         lines += [", ".join(parts)] if parts else []
+    if found.get("layers"):
+        from pipelines.measure.layers import lost_in
+
+        lines += lost_in(found["layers"], image) or ["no layer lost"]
+        lines[-1] += f" (by {found['layers_by']})"
     return lines
 
 

@@ -18,6 +18,21 @@ from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Text keys that only part of the picture sees.
+
+    In ``rows`` ("prompt", "negative" or "reference" rows) the text tokens ``keys`` are seen inside the masks of
+    ``layers``, numbers in `RenderRequest.layers`, or with ``inside`` false only outside of them. No layers and
+    ``inside`` means that nothing sees them: what makes rows equally long.
+    """
+
+    rows: str
+    keys: tuple[int, ...]
+    layers: tuple[int, ...] = ()
+    inside: bool = True
+
+
 @dataclass
 class Run:
     """One pipeline call. Filled by the engine before the first step.
@@ -27,7 +42,7 @@ class Run:
     ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
     latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
     token positions of layer l's words; where the images have prompts of their own, ``variant_tokens[k][l]`` are those
-    of image k in their place.
+    of image k in their place. ``reaches`` say which text keys are not seen everywhere.
     """
 
     request: RenderRequest
@@ -49,6 +64,7 @@ class Run:
     clean: torch.Tensor | None = None
     noise: torch.Tensor | None = None
     variant_tokens: list[list[list[int]]] = field(default_factory=list)
+    reaches: tuple[Reach, ...] = ()
 
     @property
     def active_steps(self) -> int:

@@ -17,7 +17,7 @@ from studio.field_errors import bounds, field_schema
 from studio.formats import open_any
 from studio.references import READY
 from studio.rivals import INTERVAL
-from studio.to_request import DEFAULTS, RANGES
+from studio.to_request import RANGES, defaults
 from studio.ui.words import words
 
 DRAWER = Path(__file__).parents[1] / "drawer"
@@ -115,7 +115,7 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "scheduler": one.scheduler,
         "steps": one.steps,
         "guidance": one.guidance,
-        "window": DEFAULTS["window"] if one.window is None else one.window,
+        "usual": defaults(one),
         "side": one.side,
         "unet": one.family in ("sd", "sdxl"),
     }

@@ -97,6 +97,13 @@ WORDS: dict[str, Word] = {
         "Avoid and Spread act in this share of the steps, from the first on, when the composition forms (t_start and "
         "t_end in NegToMe).",
     ),
+    "grow": Word(
+        "Grow",
+        "What is held reaches this many canvas pixels over its edge while there is noise; the last steps still mend "
+        "the seam. Below 0, what may change reaches in.",
+        step=1,
+        nullable=False,
+    ),
     "seed": Word(
         "Seed", "The same seed and collage give the same picture. Empty: a new one each time.", step=1
     ),
@@ -114,15 +121,25 @@ WORDS: dict[str, Word] = {
 HINTS: dict[str, str] = {
     "prompt": "What this layer is, in a few words. They are looked for in the scene prompt, and put at its end if they "
     "are not there.",
+    "negative": "What this layer shall not show, in words: guidance steers away from them where the layer shows, and "
+    "nowhere else.",
+    "watch": "After a render, says which layers the model lost and what would help. Looks at the attention of three "
+    "steps and at the finished pictures; the pictures stay the same.",
     "negative_prompt": "What the picture shall not show, in words.",
     "scheduler": "The sampler that leads from noise to picture.",
     "avoid": "A picture the result shall not look like: all of it, or one layer of it.",
     "avoid_layer": "Where the push acts: everywhere, or only inside one layer.",
     "avoid_by": "Guidance steers away from the reference and leaves alone what reads the prompt; the push of the paper "
     "moves both. Without guidance it is always the push.",
+    "harmonize_by": "What Harmonize is a share of: the steps that are run, or the model's own time. They differ where "
+    "a sampler spends its steps unevenly.",
+    "attend_both_ways": "In this model words and picture look at each other. Words that look only at their own layer "
+    "let less of the other layers leak into it.",
     "guides": "The same push with another reference. A copy of the collage that is blurred or noisy takes the result "
     "away from blur or noise; a picture with Avoid below 0 draws it near, what it shows as well as its style.",
     "made": "The picture itself, or a blurred or noisy copy made of it (quality guidance).",
+    "spread_by": "Guidance steers the images apart and leaves alone what reads the prompt; the push of the paper moves "
+    "both. Without guidance it is always the push.",
     "spread_match": "What an image is pushed away from. The first of the batch is the paper's rule; it then does not "
     "move itself.",
     "spread_parts": "In which part of the model the images push each other.",
@@ -130,6 +147,9 @@ HINTS: dict[str, str] = {
     "takes another combination. Where it is off, braces are ordinary text.",
     "guidance_interval": "Guidance acts only between two noise levels, so that the composition forms freely and the "
     "images differ more.",
+    "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "
+    "outside its softened edge not one pixel changes.",
+    "suggest": "Fills in what you have not set, from the layer's size and place, and says why.",
     "axis": "How the parts of a picture find their match in the reference.",
 }
 

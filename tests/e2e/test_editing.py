@@ -336,3 +336,15 @@ def test_on_a_phone(phone: Page, studio: Studio, cutout: Path) -> None:
             .map((one) => one.title)"""
     )
     assert small == []
+
+
+def test_how_layers_are_held(user: Driver) -> None:
+    user.tab("Scene")
+    user.page.get_by_text("How layers are held").click()
+    user.page.get_by_label("Harmonize by", exact=True).select_option(label="the model's time")
+    user.page.get_by_label("Grow, as a number").fill("-6")
+    user.page.get_by_label("Grow, as a number").press("Enter")
+    assert (user.doc()["harmonize_by"], user.doc()["grow"]) == ("timestep", -6)
+    expect(
+        user.page.get_by_label("Words look at", exact=True)
+    ).to_be_hidden()  # not in this model's attention

@@ -614,12 +614,14 @@ class TestRefusals:
             "look": collage(store, model, car={"look": True}),
             "vary": collage(store, model, car={"vary": 0.5}, images=2),
             "negative_prompt": text(model, negative_prompt="rain"),
+            "negative": collage(store, model, car={"negative": "rain"}),
             "cads": text(model, cads=0.8),
             "guidance_interval": text(model, guidance_interval=(0.0, 0.5)),
         }
         for word, request in asked.items():
             if refusal(engine.load(model).family.name, word) is None:
-                plain = tiny.pictures(engine, text(model), store)[0]
+                bare = request.replace(layers=collage(store, model).layers) if request.layers else text(model)
+                plain = tiny.pictures(engine, bare, store)[0]
                 assert not np.array_equal(plain, tiny.pictures(engine, request, store)[0]), word
             else:
                 with pytest.raises(UnsupportedError, match=word.replace("_", " ")):

@@ -64,6 +64,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
         harmonize=st.none() | share,
         attend_inside=st.none() | share,
         attend_outside=st.none() | share,
+        negative=text,
         keep_shape=st.none() | share,
         vary=st.none() | number(0, 3),
         look=st.booleans(),
@@ -109,16 +110,19 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             spread_match=draw(st.sampled_from(["all", "nearest", "first"])),
             spread_parts=draw(st.sampled_from([(), ("up",), ("double", "single")])),
             spread_every=draw(st.integers(1, 16)),
+            exact_match=draw(st.booleans()),
             cads=draw(number(0, 2)),
             cads_low=draw(st.none() | share),
             guidance_interval=draw(st.none() | st.tuples(number(0, 5), number(5.5, 14.6))),
             window=draw(st.none() | share),
             axis=draw(st.sampled_from(["source", "released"])),
             avoid_by=draw(st.sampled_from(["guidance", "push"])),
+            spread_by=draw(st.sampled_from(["guidance", "push"])),
             attend_both_ways=draw(st.booleans()),
             harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
             grow=draw(st.floats(-128, 128)),
             variants=draw(st.booleans()),
+            watch=draw(st.booleans()),
         )
 
     return documents()

@@ -82,6 +82,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread_every=1,
         axis="released",
         avoid_by="push",
+        spread_by="push",
         attend_both_ways=True,
         harmonize_by="timestep",
         grow=-12.5,
@@ -95,11 +96,13 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "euler",
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
-    assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert (request.window, request.axis) == (0, "released")
+    assert (request.avoid_by, request.spread_by) == ("push", "push")
     assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0.25, 0, 0.5, 0)
     assert request.guidance_interval == (0, 5.42)
     assert (request.spread_match, request.spread_parts) == ("first", ("up", "mid"))
     assert prepare(library, spread_every=3)[0].request.spread_every == 3
+    assert prepare(library, exact_match=True)[0].request.exact_match and not request.exact_match
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")

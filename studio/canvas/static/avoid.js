@@ -105,7 +105,6 @@
 
     function show() {
       const { avoids, window: share, axis, avoid_by: by } = store.doc;
-      const model = app.settings.models.find((one) => one.name === store.doc.model);
       const known = new Set(avoids.map((avoid) => avoid.id));
       for (const [id, card] of cards) {
         if (!known.has(id)) {
@@ -126,18 +125,18 @@
         card.eye.setAttribute("aria-label", `${avoid.visible ? "Switch off" : "Switch on"} ${label}`);
         card.eye.title = avoid.visible ? "Switch off" : "Switch on";
         card.element.classList.toggle("dc-hidden-layer", !avoid.visible);
-        card.alpha.show(avoid.alpha);
-        card.threshold.show(avoid.threshold);
+        card.alpha.show(avoid.alpha, app.usual("avoid_alpha"));
+        card.threshold.show(avoid.threshold, app.usual("avoid_threshold"));
         card.towards.hidden = !(avoid.alpha < 0);
         card.where.show(avoid.layer);
         card.kind.show(avoid.made);
         card.uncut.hidden = !avoid.mask;
-        card.when.show(avoid.window, share ?? model?.window);
+        card.when.show(avoid.window, share ?? app.usual("window"));
       });
       ofLayer.hidden = !store.current;
       list.hidden = avoids.length === 0;
       shared.hidden = avoids.length === 0 && store.doc.spread === 0;
-      time.show(share, model?.window);
+      time.show(share, app.usual("window"));
       matching.show(axis);
       steering.show(by);
     }

@@ -59,7 +59,16 @@
       max: words.spread_every.max,
       about: words.spread_every.hint,
     });
-    const finer = h("div", { class: "dc-stack" }, threshold.element, match.element, parts.element, every.element);
+    const way = D.choice(
+      "Spread by",
+      () => [
+        ["guidance", "guidance"],
+        ["push", "push, as in the paper"],
+      ],
+      patch("spread_by"),
+      { about: words.spread_by.hint },
+    );
+    const finer = h("div", { class: "dc-stack" }, way.element, threshold.element, match.element, parts.element, every.element);
 
     const variants = checkbox("Variants", words.variants.hint, patch("variants"));
     const cads = D.slider(words.cads, (value) => store.patch({ cads: value ?? 0 }, "doc:cads"));
@@ -90,7 +99,8 @@
     function show() {
       const { doc } = store;
       spread.show(doc.spread);
-      threshold.show(doc.spread_threshold);
+      threshold.show(doc.spread_threshold, app.usual("spread_threshold"));
+      way.show(doc.spread_by);
       match.show(doc.spread_match);
       parts.show(doc.spread_parts);
       every.show(doc.spread_every);
@@ -98,8 +108,8 @@
       finer.hidden = doc.spread === 0 && !varies;
       variants.show(doc.variants);
       cads.show(doc.cads);
-      high.show(doc.cads_high);
-      low.show(doc.cads_low);
+      high.show(doc.cads_high, app.usual("cads_high"));
+      low.show(doc.cads_low, app.usual("cads_low"));
       high.element.hidden = low.element.hidden = doc.cads === 0;
       const span = doc.guidance_interval;
       interval.show(span !== null);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import torch
 
 from pipelines.attention.kernel import Kernel
 from pipelines.engine import Engine
+from pipelines.methods import reference_rows
 from pipelines.methods.base import Inputs
 from pipelines.methods.negtome import match
-from pipelines.methods.reference_rows import ReferenceRows
+from pipelines.methods.reference_rows import ReferenceRows, kept_latents
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
@@ -103,7 +106,7 @@ def test_encoded_once_a_run_and_noised_with_one_noise(engine: Engine, store: Pic
     rows: list[torch.Tensor] = []
     kept = pipe.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(args[0].clone()))
     request = tiny.text_request(
-        "sd_noise", avoids=(tiny.avoid(store),), window=1.0, images=3, steps=4, scheduler="euler"
+        "sd_noise", avoids=(tiny.avoid(store, 77),), window=1.0, images=3, steps=4, scheduler="euler"
     )
     try:
         tiny.result(engine, request, store)
@@ -122,6 +125,62 @@ def test_encoded_once_a_run_and_noised_with_one_noise(engine: Engine, store: Pic
     # the levels of each image start anew: compare the first step of each
     assert torch.equal(references[0], references[4]) and torch.equal(references[0], references[8])
     assert torch.allclose(noises[0], noises[1], atol=1e-4)
+
+
+class TestKeptLatents:
+    def test_the_second_render_encodes_nothing_and_is_the_same(self, store: PictureStore) -> None:
+        own = Engine(preview_seconds=1e9)
+        vae = own.adopt("own", tiny.sd_noise(), tiny.card_for("sd_noise")).pipe.vae
+        before = dict(vars(vae))
+        encoded: list[int] = []
+        handle = vae.encoder.register_forward_hook(lambda *_: encoded.append(1))
+        request = tiny.text_request("own", avoids=(tiny.avoid(store),), window=1.0, steps=1, guidance=1.0)
+        first, again = (tiny.pictures(own, request, store)[0] for _ in range(2))
+        assert len(encoded) == 1 and np.array_equal(first, again)
+        other = tiny.pictures(own, request.replace(avoids=(tiny.avoid(store, 10),)), store)[0]
+        assert len(encoded) == 2 and not np.array_equal(first, other), "another picture is another key"
+        with torch.no_grad():
+            vae.encoder.conv_in.weight *= 2
+        changed = tiny.pictures(own, request, store)[0]
+        assert len(encoded) == 3 and not np.array_equal(first, changed), "and so are other weights"
+        handle.remove()
+        assert dict(vars(vae)) == before, "nothing is put on the autoencoder"
+
+    def test_the_key_is_all_that_decides_them(self, engine: Engine, store: PictureStore) -> None:
+        run = tiny.run_of(engine, tiny.text_request("sd_noise"), store)
+        run.pipe.vae = tiny.autoencoder(4, tiny=False)
+        name, vae = store.put(tiny.picture(9)), run.pipe.vae
+        first = kept_latents(run, name)
+        assert torch.equal(first, run.family.encode_picture(run.pipe, store.get(name)))
+        assert kept_latents(run, name) is first
+        vae.enable_tiling()
+        assert kept_latents(run, name) is not first
+        vae.disable_tiling()
+        vae.to(torch.bfloat16)
+        assert kept_latents(run, name).dtype == torch.bfloat16
+        vae.to(torch.float32)
+        assert kept_latents(run, name) is first, (
+            "moved there and back, as offload does, it was not written to"
+        )
+
+    def test_bounded(self, engine: Engine, store: PictureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reference_rows, "KEPT", 2)
+        run = tiny.run_of(engine, tiny.text_request("sd_noise"), store)
+        run.pipe.vae = tiny.autoencoder(4, tiny=False)
+        names = [store.put(tiny.picture(seed)) for seed in (1, 2, 3)]
+        found = [kept_latents(run, name) for name in names]
+        assert kept_latents(run, names[2]) is found[2] and kept_latents(run, names[1]) is found[1]
+        assert kept_latents(run, names[0]) is not found[0], "the oldest went"
+        assert kept_latents(run, names[2]) is not found[2], "and then the one not asked for the longest"
+
+    def test_gone_with_the_autoencoder(self, engine: Engine, store: PictureStore) -> None:
+        run = tiny.run_of(engine, tiny.text_request("sd_noise"), store)
+        run.pipe.vae = tiny.autoencoder(4, tiny=False)
+        latents = weakref.ref(kept_latents(run, store.put(tiny.picture(9))))
+        assert latents() is not None
+        run.pipe.vae = None
+        gc.collect()
+        assert latents() is None
 
 
 @pytest.mark.parametrize("model", ["sd_velocity", "sdxl"])

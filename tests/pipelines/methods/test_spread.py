@@ -21,7 +21,9 @@ from tests.pipelines.methods.merging import NO_INPUTS, OWN, begun, similar, toke
 
 class TestSpread:
     def request(self, **words: Any) -> RenderRequest:
-        return tiny.text_request(**{"images": 3, "spread": 1.0, "spread_threshold": 0.0, **words})
+        return tiny.text_request(
+            **{"images": 3, "spread": 1.0, "spread_threshold": 0.0, "spread_by": "push", **words}
+        )
 
     def test_every_image_moves_away_from_the_others(self, engine: Engine, store: PictureStore) -> None:
         method, _ = begun(Spread, engine, self.request(), store, images=3)
@@ -86,7 +88,13 @@ class TestSpread:
             handle = part.register_forward_pre_hook(lambda _, args: kept.append(args[0].clone()))
             try:
                 request = tiny.text_request(
-                    model, images=3, spread=spread, spread_threshold=0.0, window=1.0, steps=2
+                    model,
+                    images=3,
+                    spread=spread,
+                    spread_by="push",
+                    spread_threshold=0.0,
+                    window=1.0,
+                    steps=2,
                 )
                 tiny.result(engine, request, store)
             finally:
@@ -99,9 +107,56 @@ class TestSpread:
         assert similar(features(-0.8)) > off + 0.005
 
 
+class TestByGuidance:
+    """The negative branch is pulled to the other images; the rows of the prompt stay as they are."""
+
+    def request(self, **words: Any) -> RenderRequest:
+        return tiny.text_request(**{"images": 3, "spread": 1.0, "spread_threshold": 0.0, **words})
+
+    def test_only_the_negative_branch_moves_and_towards(self, engine: Engine, store: PictureStore) -> None:
+        request = self.request(guidance=3.0)
+        assert request.spread_by == "guidance"
+        method, _ = begun(Spread, engine, request, store, images=3)
+        features = tokens(6 * 64).reshape(6, 64, 16) + tokens(64, seed=5)[None]
+        out = method.map_output(OWN, features[:, None])[:, 0]
+        assert torch.equal(out[3:], features[3:])
+        for row in range(3):
+            others = [o for o in range(3) if o != row]
+            pulled = push(features[row], features[others].flatten(0, 1), -1.0 / 2, 0.0)
+            assert torch.allclose(out[row] - features[row], pulled, atol=1e-5), "alpha over guidance - 1"
+        assert similar(out[:3]) > similar(features[:3]) + 0.02
+
+    def test_weak_guidance_does_not_pull_without_bound(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(6 * 64).reshape(6, 64, 16)
+        moved = [
+            begun(Spread, engine, self.request(guidance=g), store, images=3)[0].map_output(
+                OWN, features[:, None]
+            )
+            for g in (1.25, 2.0)
+        ]
+        assert torch.allclose(*moved)
+
+    def test_without_guidance_it_is_the_push(self, engine: Engine, store: PictureStore) -> None:
+        features = tokens(3 * 64).reshape(3, 1, 64, 16)
+        outs = []
+        for by in ("guidance", "push"):
+            method, _ = begun(Spread, engine, self.request(guidance=1.0, spread_by=by), store, images=3)
+            outs.append(method.map_output(OWN, features))
+        assert torch.equal(*outs)
+        assert not torch.equal(outs[0], features)
+
+    def test_pictures_differ_by_the_way(self, engine: Engine, store: PictureStore) -> None:
+        shown = [
+            tiny.pictures(engine, self.request(images=2, guidance=3.0, window=1.0, **more), store)[0]
+            for more in ({"spread": 0.0}, {}, {"spread_by": "push"})
+        ]
+        assert not np.array_equal(shown[0], shown[1])
+        assert not np.array_equal(shown[1], shown[2])
+
+
 class TestSpreadMatch:
     def out(self, engine: Engine, store: PictureStore, features: torch.Tensor, **words: Any) -> torch.Tensor:
-        request = tiny.text_request(images=3, spread=1.0, spread_threshold=0.0, **words)
+        request = tiny.text_request(images=3, spread=1.0, spread_threshold=0.0, spread_by="push", **words)
         method, _ = begun(Spread, engine, request, store, images=3)
         return method.map_output(OWN, features[:, None])[:, 0]
 

@@ -124,6 +124,18 @@ def test_a_single_picture_carries_the_very_collage(tmp_path: Path) -> None:
     assert png.read_bytes(Path(only["file"]["path"]).read_bytes())[0] == run.collage
 
 
+def test_a_layer_rendered_alone_says_what_changed_outside(tmp_path: Path) -> None:
+    run = Run(tmp_path, canvas={"width": 128, "height": 64}, images=2)
+    for number in (0, 1):
+        run.report.take(ImageDone(number, 5 + number, picture(1)))
+    facts: dict[str, object] = {"numbers": {"outside": {"layer": "cat", "largest": [0, 3]}}}
+    run.report.take(Finished(RenderResult(run.prepared.request, (picture(1), picture(2)), facts)))
+    assert [one["about"] for one in run.report.plain["results"]] == [
+        "Seed 5 · 128 × 64 · cat alone, largest change outside it: 0 of 255",
+        "Seed 6 · 128 × 64 · cat alone, largest change outside it: 3 of 255",
+    ]
+
+
 def test_reports_are_json_and_warnings_come_once(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.report.take(Preview(0, 1, picture(3)))
