@@ -10,25 +10,25 @@ import pytest
 from pipelines.embedded.training.world import COLOURS, world
 from presets.build import WORLD
 from studio.variants import alternatives, variant
-from tests.benchmarks import common, negtome
-from tests.benchmarks.negtome_report import best, entropy, fall, section
+from tests.benchmarks import common, negtome, negtome_scenes
+from tests.benchmarks.negtome_report import best, entropy, fall, section, slower
 
 SETTINGS = common.protocol("negtome")
 
 
 def test_prompts_are_the_frozen_ones() -> None:
-    common.hold_to("negtome", negtome.frozen(SETTINGS), freeze=False)
+    common.hold_to("negtome", negtome_scenes.frozen(SETTINGS), freeze=False)
 
 
 def test_alternatives_fill_in_what_the_prompt_leaves_open() -> None:
     chosen = world(WORLD)
     kinds = set()
     for k in range(SETTINGS["prompts_each"]):
-        scene = negtome.scene_of(k, SETTINGS["seed"])
-        label, text = scene.items[0].label, negtome.alternatives_of(scene)
+        scene = negtome_scenes.scene_of(k, SETTINGS["seed"])
+        label, text = scene.items[0].label, negtome_scenes.alternatives_of(scene)
         (options,) = alternatives([text]).values()
         assert len(set(options)) == len(options) > 3
-        plain = negtome.prompt_of(scene)
+        plain = negtome_scenes.prompt_of(scene)
         where = plain.split(chosen.words[label][0], 1)[1]
         said = [variant([text], number)[0] for number in range(len(options))]
         assert all(one.endswith(where) and one.split()[0] in ("a", "an") for one in said)
@@ -68,7 +68,7 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
         hits, fewer = [True, True], [True, bool(k % 2)]
         row: dict[str, Any] = {"prompt": f"p{k % 4}", "label": "car"}
         if part == "spread":
-            row["off"] = one(plain, hits)
+            row["off"] = one(plain, hits, together=1.96, seconds=9.0)
             row["negtome"] = one(plain + 0.1, hits if good else fewer)
         elif part == "avoid":
             near = {"whole similarity": [0.6, 0.6], "object similarity": [0.5, 0.5]}
@@ -114,3 +114,8 @@ def test_the_best_cell_loses_little_agreement() -> None:
 def test_a_fall_is_a_share_of_what_was() -> None:
     found = fall(rows("avoid", True), "guidance", lambda one: float(np.mean(one["whole similarity"])))
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_one_call_is_timed_against_one_call() -> None:
+    found = slower(rows("spread", True), "negtome")
+    assert found.value == pytest.approx(2.0 / 1.96 - 1) and found.low <= found.value <= found.high

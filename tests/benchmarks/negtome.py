@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipelines import sampling
 from pipelines.embedded.judge import Judge
 from pipelines.embedded.training.captions import prompt_for
 from pipelines.embedded.training.scenes import Scene, render
@@ -35,42 +36,13 @@ from studio.variants import variant
 from tests.benchmarks import common
 from tests.benchmarks.effects import draw, judge_folder
 from tests.benchmarks.negtome_report import page, section
+from tests.benchmarks.negtome_scenes import alternatives_of, frozen, prompt_of, scene_of
 
 PARTS = ("spread", "avoid", "vary", "curves")
 SHEET_ROWS = 3
 """Rows of a part whose pictures go on its contact sheet: the first, whatever they show."""
 Settings = dict[str, Any]
 Row = dict[str, Any]
-
-
-def scene_of(k: int, seed: int) -> Scene:
-    """Scene k: one object whose colour, or tone and gender, the prompt leaves open; by turns."""
-    rng, chosen = np.random.default_rng([seed, k]), world(WORLD)
-    kinds = (sorted(chosen.recolourable), sorted(chosen.roles))
-    labels = kinds[k % 2]
-    return common.drawer_scene(rng, labels=[labels[int(rng.integers(len(labels)))]])
-
-
-def prompt_of(scene: Scene) -> str:
-    """Object, place and time; nothing of what is open."""
-    return prompt_for(world(WORLD), [scene.items[0].label], None, scene.place, scene.time)
-
-
-def alternatives_of(scene: Scene) -> str:
-    """The same prompt with what it leaves open filled in, as alternatives; synonyms of the object take turns."""
-    chosen, label = world(WORLD), scene.items[0].label
-    names = chosen.words[label]
-    if label in chosen.recolourable:
-        said = list(chosen.choice(label, "colour").sayable)
-    else:
-        tones, genders = (chosen.choice(label, word).sayable for word in ("tone", "gender"))
-        said = [f"{tone.replace('-', ' ')} skinned {gender}" for tone in tones for gender in genders]
-    phrases = [f"{each} {names[at % len(names)]}" for at, each in enumerate(said)]
-    options = "|".join(f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}" for phrase in phrases)
-    prompt = prompt_of(scene)
-    plain = prompt_for(chosen, [label])
-    assert prompt.startswith(plain), "the object stands first"
-    return f"{{{options}}}{prompt.removeprefix(plain)}"
 
 
 class Bench:
@@ -171,7 +143,19 @@ class Bench:
         row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
         for name, asked in self.ways(request, scene).items():
             row[name], _ = self.seen("spread", k, name, scene, asked, store)
+        row["off"]["together"] = self.together(request, store)
         return row
+
+    def together(self, request: RenderRequest, store: PictureStore) -> float:
+        """Processor seconds of a plain batch in one call: what NegToMe, whose images need one, is to be held against.
+
+        On a CPU the engine samples images that do not depend on each other one by one, to keep them exact.
+        """
+        loaded = self.engine.load(request.model)
+        seeds = [request.seed + image for image in range(request.images)]
+        start = time.process_time()
+        sampling.sample(loaded.pipe, loaded.family, loaded.card, request, store, [], seeds, lambda *_: None)
+        return round(time.process_time() - start, 2)
 
     def avoid(self, k: int) -> Row:
         """A true scene as the picture to avoid, by each way, masked to its object and not; and said in words."""
@@ -312,6 +296,8 @@ def main() -> None:
         key = common.digest([shared, settings[part], weights, judged])
         folder = options.rows / f"negtome-{part}-{key}"
         bench = Bench(engine, judge, features, settings, folder)
+        _, warm, store = bench.of_row(part, 0)
+        draw(engine, warm, store)  # the first run of a process also reads the weights
         whole = int(np.prod(bench.count(part)))
         count = whole if options.n is None else min(options.n, whole)
         rows = common.kept_rows(folder.with_suffix(".jsonl"), count, getattr(bench, part), part)
@@ -325,13 +311,6 @@ def main() -> None:
     command = ("python -m tests.benchmarks.negtome " + " ".join(sys.argv[1:])).strip()
     heading = common.heading("NegToMe and its rivals, where the truth is known", command, settings, weights)
     (options.out / "negtome.md").write_text(page(heading, raw["parts"], settings, options.out))
-
-
-def frozen(settings: Settings) -> list[str]:
-    """All prompts and their alternatives, of the counted seed and of the tuning seed."""
-    scenes = [scene_of(k, settings["seed"]) for k in range(settings["prompts_each"])]
-    scenes += [scene_of(k, settings["tuning_seed"]) for k in range(settings["curves"]["prompts_each"])]
-    return [text for scene in scenes for text in (prompt_of(scene), alternatives_of(scene))]
 
 
 if __name__ == "__main__":

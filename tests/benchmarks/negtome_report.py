@@ -19,6 +19,8 @@ Row = dict[str, Any]
 
 AUTHORS_SPREAD = 1 - 0.780 / 0.812
 """How much the similarity within a batch fell in the authors' table, as a share of what it was."""
+AUTHORS_TIME = 0.036
+"""How much longer their run with NegToMe took."""
 AUTHORS_AVOID = 0.3457
 """How much the similarity to a reference fell, as reported by the authors; its protocol is not public."""
 
@@ -104,7 +106,7 @@ def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Pat
                 text += f"![The first rows, nothing selected](negtome-{part}.jpg)\n\n"
     return text + (
         "Intervals: 95 %, Wilson for shares, bootstrap over rows for means and differences, over prompts for entropy. "
-        "Seconds are the processor's.\n"
+        "Seconds are the processor's; NegToMe's are held against a plain batch in one call.\n"
     )
 
 
@@ -121,12 +123,22 @@ def _reached(true: bool) -> str:
     return "**reached**" if true else "**not reached**"
 
 
+def slower(rows: Sequence[Row], name: str) -> Interval:
+    """By what share a setting takes longer than off; what samples all images in one call than off in one call."""
+    joint = name.startswith("negtome")
+    timed = [
+        {
+            "off": {"seconds": row["off"]["together" if joint else "seconds"]},
+            name: {"seconds": row[name]["seconds"]},
+        }
+        for row in rows
+    ]
+    less = fall(timed, name, lambda one: float(one["seconds"]))
+    return Interval(-less.value, -less.high, -less.low, less.n)
+
+
 def _slower(rows: Sequence[Row], name: str) -> str:
-    return _percent(_negative(fall(rows, name, lambda one: float(one["seconds"]))))
-
-
-def _negative(one: Interval) -> Interval:
-    return Interval(-one.value, -one.high, -one.low, one.n)
+    return _percent(slower(rows, name))
 
 
 def _spread(rows: Sequence[Row], settings: Settings) -> str:
@@ -157,7 +169,7 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
             ]
         )
     falls, loss = fall(rows, "negtome", _similarity), lost(rows, "negtome")
-    slower = fall(rows, "negtome", lambda one: float(one["seconds"]))
+    longer = slower(rows, "negtome")
     headers = ("", "similarity", "it falls by", "Vendi", "object, place, time", "against off", "more seconds")
     return (
         f"## A batch that differs\n\nn = {len(rows)} batches of {settings['images']}, "
@@ -169,8 +181,8 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
         f"{common.table(('', 'colour', 'tone', 'gender', 'style', 'mixed batches'), attributes)}\n"
         f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement, 3.6 % more time (authors)."
         f" NegToMe here: {_percent(falls)} lower, agreement {common.points(loss)}: "
-        f"{_reached(falls.value >= AUTHORS_SPREAD and loss.high >= 0)}; time {-100 * slower.value:+.1f} %: "
-        f"{_reached(-slower.value <= 0.036)}.\n\n"
+        f"{_reached(falls.value >= AUTHORS_SPREAD and loss.high >= 0)}; time {100 * longer.value:+.1f} %: "
+        f"{_reached(longer.value <= AUTHORS_TIME)}.\n\n"
     )
 
 
