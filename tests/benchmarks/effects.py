@@ -187,7 +187,12 @@ class Bench:
         scene, colours = scene_of("spread", k, self.seed)
         prompt, _ = words(scene, colours)
         request = base(self.settings, "spread", self.seed + 100 * k, prompt, images=own["images"])
-        more = {"spread": own["alpha"], "spread_threshold": own["threshold"], "window": own["window"]}
+        more = {
+            "spread": own["alpha"],
+            "spread_by": own["by"],
+            "spread_threshold": own["threshold"],
+            "window": own["window"],
+        }
         row: Row = {"prompt": prompt}
         for name, changes in (("without", {}), ("with", more)):
             pictures = draw(self.engine, request.replace(**changes), PictureStore())

@@ -79,7 +79,8 @@ def _spread(rows: Sequence[Row], own: Settings) -> str:
         both(rows, "object, place and time as asked"),
     ]
     return (
-        f"## Spread\n\nn = {len(rows)} prompts, {own['images']} pictures each; alpha {own['alpha']:g}.\n\n"
+        f"## Spread\n\nn = {len(rows)} prompts, {own['images']} pictures each; by {own['by']}, alpha {own['alpha']:g}, "
+        f"threshold {own['threshold']:g}, window {own['window']:g}.\n\n"
         f"{common.table(HEADERS, lines)}\n"
         f"The distance goes up: {holds(paired(rows, ' distance').low > 0)}. {_kept(rows)}"
     )
