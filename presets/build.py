@@ -146,8 +146,7 @@ def parade() -> Preset:
         item("penguin", 122, 60, 64),
     )
     scene = Scene("meadow", "day", STYLE, things, 8)
-    words_inside = {"attend_inside": 0.6, "attend_outside": 0.6}
-    each = [{"harmonize": share, **words_inside} for share in (0.35, 0.4, 0.4)]
+    each = [{"harmonize": share} for share in (0.35, 0.4, 0.4)]
     return compose("An unlikely parade", scene, each=each, background_harmonize=0.5)
 
 
@@ -166,19 +165,16 @@ def keep() -> Preset:
 def spread() -> Preset:
     """Four pictures that differ: the umbrella is pushed apart between the images of one batch."""
     scene = Scene("beach", "sunset", STYLE, (item("umbrella", 128, 150, 150),), 5)
-    each = {"harmonize": 0.9, "attend_inside": 0.4}
-    return compose(
-        "Four umbrellas", scene, each=each, background_harmonize=0.85, images=4, spread=2.0, window=0.5
-    )
+    more = {"images": 4, "spread": 3.0, "spread_threshold": 0.6, "window": 0.5}
+    return compose("Four umbrellas", scene, each={"harmonize": 0.9}, background_harmonize=0.85, **more)
 
 
 def avoid() -> Preset:
     """Pulling away from a picture: a car is wanted, but not this red one."""
     scene = Scene("snow", "day", STYLE, (item("automobile", 128, 150, 150),), 3)
-    each = {"harmonize": 0.9, "attend_inside": 0.4}
-    made = compose("Not that car", scene, each=each, background_harmonize=0.85, window=0.5)
+    made = compose("Not that car", scene, each={"harmonize": 0.9}, background_harmonize=0.85, window=0.5)
     reference = made.library.add(Image.fromarray(render(scene, drawer_store()).image))
-    unwanted = Avoid(id="avoid-1", name="that red car", picture=reference, alpha=1.5, threshold=0.65)
+    unwanted = Avoid(id="avoid-1", name="that red car", picture=reference, alpha=3.0, threshold=0.6)
     return Preset(made.collage.replace(avoids=[unwanted]), made.library, made.truth)
 
 

@@ -1,10 +1,11 @@
 """Suggest: starting values for a layer from its size and place, each with its reason.
 
-The prior is that of Collage Diffusion's interface (its "auto-adjust"): with r the layer's larger side as a share of the
-canvas, Insist 0.2 + 0.4 (1 − r), Stay inside 0.9 − 0.5 r, Harmonize 0.5 + 0.2 r, and 0.4 for the top layer. What covers
-the canvas from below is treated as the backgrounds of the method's published scenes are (noise .8 to .9, attention .1
-to .3). Feather is ours. Unlike there, what a person has set is never touched, and nothing is set unasked. Keep shape is
-left out as long as no model here can do it.
+The prior is that of Collage Diffusion's interface (its "auto-adjust"): with r the layer's larger side as a share of
+the canvas, Insist 0.2 + 0.4 (1 − r), Stay inside 0.9 − 0.5 r, Harmonize 0.5 + 0.2 r, and 0.4 for the top layer. What
+covers the canvas from below is treated as the backgrounds of the method's published scenes are (noise .8 to .9,
+attention .1 to .3). Feather is ours. Insist and Stay inside are scaled where the model's own default differs from
+that of every model, for what helps one is too much for another. Unlike there, what a person has set is never touched,
+and nothing is set unasked. Keep shape is left out as long as no model here can do it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from studio.compositing import on_canvas
 from studio.document import Canvas, Collage, Layer
 from studio.pictures import Library
+from studio.to_request import DEFAULTS, defaults_of
 
 BACKDROP = 0.8
 """The lowest layer is a backdrop when its box covers this share of the canvas."""
@@ -40,6 +42,7 @@ def suggest(collage: Collage, sizes: Mapping[str, Size]) -> tuple[Suggestion, ..
     ``sizes`` are the (width, height) of the layers' pictures in their own pixels, by layer id (`picture_sizes`).
     """
     found: list[Suggestion] = []
+    usual = defaults_of(collage)
     shown = [layer for layer in collage.layers if layer.visible and layer.opacity > 0]
     for place, layer in enumerate(shown):
         box = _box(layer, sizes[layer.id], collage.canvas)
@@ -49,6 +52,8 @@ def suggest(collage: Collage, sizes: Mapping[str, Size]) -> tuple[Suggestion, ..
         for word, value, reason in _values(box, collage.canvas, lowest=place == 0, top=top):
             mute = word.startswith("attend") and not layer.prompt.strip()
             if getattr(layer, word) is None and not mute:
+                if word.startswith("attend"):
+                    value = _notched(value * usual[word] / DEFAULTS[word])
                 found.append(Suggestion(layer.id, word, value, reason))
     return tuple(found)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipelines.errors import PhraseError
+from pipelines.errors import ModelError, PhraseError
 from pipelines.events import Warned
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
@@ -227,6 +227,14 @@ def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Wa
 
 def _or(value: float | None, usual: float) -> float:
     return usual if value is None else value
+
+
+def defaults_of(collage: Collage) -> Mapping[str, float]:
+    """Those of the collage's model; where it is unknown those of every model, so that the collage can still be told."""
+    try:
+        return defaults(card(collage.model))
+    except ModelError:
+        return DEFAULTS
 
 
 def defaults(model: ModelCard) -> Mapping[str, float]:

@@ -10,15 +10,13 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import ModelError
 from pipelines.measure.numbers import told
-from pipelines.models import card
 from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
 from studio.phrases import place_phrases
 from studio.suggest import Suggestion, picture_sizes, suggest
-from studio.to_request import DEFAULTS, defaults
+from studio.to_request import defaults_of
 
 
 def info(
@@ -138,10 +136,4 @@ def _avoid(avoid: Avoid, collage: Collage) -> str:
 
 
 def _value(value: float | None, word: str, collage: Collage) -> str:
-    if value is not None:
-        return f"{value:g}"
-    try:
-        usual = defaults(card(collage.model))
-    except ModelError:  # a collage is told also where its model is not at hand
-        usual = DEFAULTS
-    return f"{usual[word]:g}*"
+    return f"{defaults_of(collage)[word]:g}*" if value is None else f"{value:g}"

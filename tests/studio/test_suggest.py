@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines.models import card
 from studio.cli import main
 from studio.document import Collage, Layer
 from studio.formats import archive
 from studio.pictures import Library
 from studio.suggest import NOTCH, Suggestion, apply, picture_sizes, suggest
-from studio.to_request import RANGES
+from studio.to_request import DEFAULTS, RANGES, defaults
 
 SIZE = (100, 50)
 WORDS = ("harmonize", "attend_inside", "attend_outside", "feather")
@@ -30,7 +31,7 @@ def layer(name: str, share: float = 0.5, **fields: Any) -> Layer:
 
 def found(*layers: Layer, **fields: Any) -> dict[str, dict[str, float]]:
     """Values by layer and word."""
-    collage = Collage(layers=layers, **fields)
+    collage = Collage(**{"layers": layers, "model": "sd15", **fields})
     out: dict[str, dict[str, float]] = {}
     for one in suggest(collage, {one.id: SIZE for one in layers}):
         out.setdefault(one.layer, {})[one.word] = one.value
@@ -41,6 +42,15 @@ def test_the_prior_of_the_papers_interface() -> None:
     values = found(layer("half", 0.5), layer("top", 0.25))
     assert values["half"] == {"harmonize": 0.6, "attend_inside": 0.4, "attend_outside": 0.65, "feather": 5}
     assert values["top"] == {"harmonize": 0.4, "attend_inside": 0.5, "attend_outside": 0.8, "feather": 4}
+
+
+def test_attention_is_scaled_to_what_the_model_bears() -> None:
+    """The embedded model's own defaults are a third and two thirds of those of every model."""
+    assert (defaults(card("embedded"))["attend_inside"], DEFAULTS["attend_inside"]) == (0.2, 0.6)
+    assert (defaults(card("embedded"))["attend_outside"], DEFAULTS["attend_outside"]) == (0.4, 0.6)
+    values = found(layer("half", 0.5), layer("top", 0.25), model="embedded")
+    assert values["half"] == {"harmonize": 0.6, "attend_inside": 0.15, "attend_outside": 0.45, "feather": 5}
+    assert found(layer("half", 0.5), model="no/such model")["half"]["attend_inside"] == 0.4
 
 
 def test_small_layers_insist_more_and_change_less() -> None:

@@ -44,7 +44,9 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0, 0.6, 0.9, 1)
     assert request.guidance_interval is None
     layer = request.layers[0]
-    assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.6, 0.6)
+    assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.2, 0.4), "the card's own"
+    other = prepare(library, model="sd15")[0].request.layers[0]
+    assert (other.attend_inside, other.attend_outside) == (0.6, 0.6)
     assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)
     assert prepared.warnings == ()
 

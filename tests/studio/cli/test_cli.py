@@ -144,8 +144,8 @@ def test_info_reads_like_the_page(capsys: pytest.CaptureFixture[str], file: Path
     assert "  background   #c8d4e0, harmonize 0.8*" in lines
     assert "  seed         random" in lines
     assert (
-        "  layer 1      'cat', at 30, 20, scale 1 x 1, harmonize 0.25, attend_inside 0.6*, "
-        "attend_outside 0.6*" in lines
+        "  layer 1      'cat', at 30, 20, scale 1 x 1, harmonize 0.25, attend_inside 0.2*, "
+        "attend_outside 0.4*" in lines
     )
     assert lines[-2].endswith("no words, hidden")
     assert lines[-1] == "  avoid        'rain' in layer 'cat', alpha 0.9*"
