@@ -39,6 +39,13 @@ from tests.benchmarks.negtome_report import page, section
 from tests.benchmarks.negtome_scenes import alternatives_of, frozen, prompt_of, scene_of
 
 PARTS = ("spread", "avoid", "vary", "curves")
+CURVES = (
+    ("source", "all", "guidance"),
+    ("source", "all", "push"),
+    ("source", "first", "push"),
+    ("released", "first", "push"),
+)
+"""Axis, reference and way of each family of curves; the last is the released code's."""
 SHEET_ROWS = 3
 """Rows of a part whose pictures go on its contact sheet: the first, whatever they show."""
 Settings = dict[str, Any]
@@ -132,9 +139,10 @@ class Bench:
             for way in name.split("+"):
                 both |= changes[way]
             found[name] = request.replace(**both)
-        first = {**changes["negtome"], "spread_match": "first"}
-        found["negtome, first image"] = request.replace(**first)
-        found["negtome, released"] = request.replace(**first, axis="released")
+        push = {**changes["negtome"], "spread_by": "push"}
+        found["negtome, push"] = request.replace(**push)
+        found["negtome, paper"] = request.replace(**push, spread_match="first")
+        found["negtome, released"] = request.replace(**push, spread_match="first", axis="released")
         return found
 
     def spread(self, k: int) -> Row:
@@ -230,12 +238,12 @@ class Bench:
         return row
 
     def curves(self, k: int) -> Row:
-        """Every alpha and threshold for the right axis and the released one, with the first image as reference too."""
+        """Every alpha and threshold for the right axis, by guidance and by push, and for the released code's rule."""
         own = self.settings["curves"]
         scene, request, store = self.of_row("curves", k)
         row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
         row["off"], _ = self.seen("curves", k, "off", scene, request, store)
-        for axis, match in (("source", "all"), ("source", "first"), ("released", "first")):
+        for axis, match, by in CURVES:
             for alpha in own["alphas"]:
                 for threshold in own["thresholds"]:
                     asked = request.replace(
@@ -244,8 +252,9 @@ class Bench:
                         window=own["window"],
                         axis=axis,
                         spread_match=match,
+                        spread_by=by,
                     )
-                    name = f"{axis} {match} {alpha:g} {threshold:g}"
+                    name = f"{axis} {match} {by} {alpha:g} {threshold:g}"
                     row[name], _ = self.seen("curves", k, name, scene, asked, store)
         return row
 

@@ -265,7 +265,7 @@ def _curves(rows: Sequence[Row], settings: Settings) -> str:
         f"{np.mean([row['off']['vendi'] for row in rows]):.2f}), agreement (off: "
         f"{100 * agreement(rows, 'off').value:.0f} %).\n\n"
     )
-    kinds = dict.fromkeys(" ".join(name.split(" ")[:2]) for name in names_of(rows) if name != "off")
+    kinds = dict.fromkeys(" ".join(name.split(" ")[:3]) for name in names_of(rows) if name != "off")
     for kind in kinds:
         lines = []
         for alpha in own["alphas"]:
@@ -276,9 +276,9 @@ def _curves(rows: Sequence[Row], settings: Settings) -> str:
                 various = float(np.mean([row[name]["vendi"] for row in rows]))
                 cells.append(f"{similar:.3f}, {various:.2f}, {100 * agreement(rows, name).value:.0f} %")
             lines.append([f"{alpha:g}", *cells])
-        axis, match = kind.split(" ")
+        axis, match, by = kind.split(" ")
         headers = ("alpha", *(f"threshold {threshold:g}" for threshold in own["thresholds"]))
-        text += f"Axis {axis}, reference: {match}.\n\n{common.table(headers, lines)}\n"
+        text += f"Axis {axis}, reference: {match}, by {by}.\n\n{common.table(headers, lines)}\n"
         text += f"{best(rows, kind, settings['loss'])}\n\n"
     return text
 
@@ -294,7 +294,7 @@ def best(rows: Sequence[Row], kind: str, loss: float) -> str:
             chosen, least = name, similar
     if chosen is None:
         return f"No cell keeps its loss of agreement within {100 * loss:g} points."
-    alpha, threshold = chosen.split(" ")[2:]
+    alpha, threshold = chosen.split(" ")[3:]
     return (
         f"Least similarity at a loss of at most {100 * loss:g} points: alpha {alpha}, threshold {threshold} "
         f"({least:.3f})."
