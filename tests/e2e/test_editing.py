@@ -267,14 +267,11 @@ def test_warnings_and_errors_come_as_sentences(user: Driver, cutout: Path) -> No
         """() => {
             const { store } = document.querySelector('[data-ready]').decollage;
             store.patchLayer(store.selected, { x: 5000 });
-            store.patch({ steps: 2, seed: 0, watch: true });
+            store.patch({ steps: 2, seed: 0 });
         }"""
     )
     user.render()
-    user.page.get_by_text("What is left of each layer").click()
-    lines = user.page.locator(".dc-news .dc-fold li")
-    expect(lines.first).to_contain_text("like its cut-out")
-    expect(user.page.locator(".dc-news .dc-fold")).to_contain_text("Measured by the embedded CLIP.")
+    expect(user.page.get_by_text("What is left of each layer")).to_be_hidden()
     expect(user.page.locator(".dc-warnings")).to_contain_text("Layer 'red ring' shows nothing on the canvas")
     user.page.evaluate(
         "() => document.querySelector('[data-ready]').decollage.store.patch({ model: 'no/such-model' })"
@@ -293,9 +290,14 @@ def test_user_text_is_never_markup(user: Driver, cutout: Path) -> None:
     expect(user.page.locator(".dc-layer-name").first).to_have_text(nasty)
     assert user.page.locator(".dc-root img[src=x]").count() == 0
     user.page.evaluate(
-        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, seed: 0 })"
+        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, seed: 0, watch: true })"
     )
     user.render()
+    user.page.get_by_text("What is left of each layer").click()
+    seen = user.page.locator(".dc-news .dc-fold")
+    expect(seen.locator("li").first).to_contain_text("like its cut-out")
+    expect(seen.locator("li").first).to_contain_text("<img src=x")
+    expect(seen).to_contain_text("Measured by the embedded CLIP.")
 
 
 def test_results_collage_and_seed(user: Driver) -> None:
