@@ -176,7 +176,7 @@ def test_the_cutout_lies_on_the_picture_and_the_rest_is_held(library: Library) -
     whole = to_request(collage, library, PictureStore()).request
     assert request.prompt == whole.prompt
     assert [one.span for one in request.layers] == [one.span for one in whole.layers]
-    assert [one.attend_outside for one in request.layers] == [0.6, 0.6]
+    assert [one.attend_outside for one in request.layers] == [0.4, 0.4]
     assert store.get(request.layers[1].mask).shape == (128, 128)
 
 
