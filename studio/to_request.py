@@ -13,8 +13,9 @@ from pipelines.errors import PhraseError
 from pipelines.events import Warned
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore
-from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest
+from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, LookRequest, RenderRequest
 from studio.compositing import Composition, compose, place_reference
+from studio.cutout import cutout
 from studio.document import Avoid, Background, Collage, Layer
 from studio.field_errors import bounds
 from studio.phrases import place_phrases
@@ -142,7 +143,7 @@ def to_request(
             attend_inside=_or_default(layer.attend_inside, "attend_inside"),
             attend_outside=_or_default(layer.attend_outside, "attend_outside"),
             keep_shape=_or_default(layer.keep_shape, "keep_shape"),
-            look=layer.look,
+            look=_look(layer, library, store, model) if layer.look else None,
             vary=_or_default(layer.vary, "vary"),
         )
         for at, layer, span in zip(kept, layers, spans, strict=True)
@@ -199,6 +200,13 @@ def to_request(
 
 def _or_default(value: float | None, word: str) -> float:
     return DEFAULTS[word] if value is None else value
+
+
+def _look(layer: Layer, library: Library, store: PictureStore, model: ModelCard) -> LookRequest:
+    """By default as many vectors as its words have tokens, which the engine counts, and the model's own steps."""
+    picture = cutout(layer, library, model.look_side or model.side)
+    steps = model.look_steps if layer.look_steps is None else layer.look_steps
+    return LookRequest(cutout=store.put(picture), vectors=layer.look_vectors or 0, steps=steps)
 
 
 def _window(collage: Collage, model: ModelCard) -> float:

@@ -51,6 +51,11 @@ class UNetFamily(Family):
             return (inputs.sample, *args[1:]), inputs.kwargs
         return args, {**inputs.kwargs, "sample": inputs.sample}
 
+    @torch.no_grad()
+    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """`text` of the empty prompt at the request's size."""
+        return self.text(pipe, "", (request.height, request.width))
+
     def final_prompt(self, pipe: Any, prompt: str) -> str:
         """The string the pipeline tokenizes: learned multi-vector tokens expanded."""
         text: str = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
@@ -64,6 +69,31 @@ class UNetFamily(Family):
             return [[] for _ in spans]
         text, spans = in_final_text(partial(self.final_prompt, pipe), request.prompt, spans)
         return tokens_of_spans(pipe.tokenizer, text, spans, names)
+
+    def moment(self, pipe: Any, share: float) -> tuple[float, tuple[float, float]]:
+        """A step of the training's schedule, and its level from the scheduler's own betas."""
+        kept = pipe.scheduler.alphas_cumprod
+        step = min(int(share * len(kept)), len(kept) - 1)
+        alpha = float(kept[step])
+        return float(step), (alpha**0.5, (1 - alpha) ** 0.5)
+
+    def predict(
+        self,
+        pipe: Any,
+        noisy: torch.Tensor,
+        times: torch.Tensor,
+        text: dict[str, torch.Tensor],
+        guidance: float,
+    ) -> torch.Tensor:
+        """Also XL's pooled text and sizes, where ``text`` has them."""
+        count = len(noisy)
+        more: dict[str, Any] = {}
+        if "ids" in text:
+            added = {"text_embeds": text["pooled"], "time_ids": text["ids"]}
+            more["added_cond_kwargs"] = {name: row.expand(count, -1) for name, row in added.items()}
+        states = text["states"].expand(count, -1, -1)
+        output: torch.Tensor = pipe.unet(noisy, times, states, return_dict=False, **more)[0]
+        return output
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
@@ -80,16 +110,16 @@ class SDFamily(UNetFamily):
     name = "sd"
     models = "Stable Diffusion 1.5, 2.1, embedded"
     text_to_image = "StableDiffusionPipeline"
+    encoders = (("tokenizer", "text_encoder"),)
     image_to_image = "StableDiffusionImg2ImgPipeline"
 
     def options(self, base: Any) -> dict[str, Any]:
         """A safety checker that the user's pipeline has stays required."""
         return {"requires_safety_checker": base.components.get("safety_checker") is not None}
 
-    @torch.no_grad()
-    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """One row (1, T, D)."""
-        states, _ = pipe.encode_prompt("", pipe._execution_device, 1, False)
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """States (1, T, D)."""
+        states, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)
         return {"states": states}
 
 
@@ -99,6 +129,7 @@ class SDXLFamily(UNetFamily):
     name = "sdxl"
     models = "Stable Diffusion XL"
     text_to_image = "StableDiffusionXLPipeline"
+    encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     image_to_image = "StableDiffusionXLImg2ImgPipeline"
 
     def options(self, base: Any) -> dict[str, Any]:
@@ -106,13 +137,11 @@ class SDXLFamily(UNetFamily):
         keep = {"force_zeros_for_empty_prompt": base.config.get("force_zeros_for_empty_prompt", True)}
         return {**keep, "add_watermarker": False}
 
-    @torch.no_grad()
-    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """One row of states, pooled text and the sizes of an uncropped picture of the request's size."""
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """States, pooled text and the sizes of an uncropped picture of that size."""
         states, _, pooled, _ = pipe.encode_prompt(
-            "", device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            prompt, device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
-        size = (request.height, request.width)
         ids = torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)
         return {"states": states, "pooled": pooled, "ids": ids}
 

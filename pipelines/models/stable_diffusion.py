@@ -37,5 +37,6 @@ SDXL = ModelCard(
     guidance=5.0,
     smallest_grid=32,
     tiny="madebyollin/taesdxl",
+    look_batch=2,  # ours, for its size
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
 )

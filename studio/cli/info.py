@@ -95,7 +95,7 @@ def _layer(layer: Layer) -> str:
             for word in ("harmonize", "attend_inside", "attend_outside")
         ),
         *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
-        *(["look"] if layer.look else []),
+        *(["look learned"] if layer.look else []),
         *([] if layer.prompt else ["no words"]),
         *([] if layer.visible else ["hidden"]),
     ]

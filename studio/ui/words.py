@@ -91,6 +91,8 @@ WORDS: dict[str, Word] = {
 HINTS: dict[str, str] = {
     "prompt": "What this layer is, in a few words. They are looked for in the scene prompt, and put at its end if they "
     "are not there.",
+    "look": "Learns from this cut-out what it looks like, before the run, and says it before the layer's words "
+    "(textual inversion in Collage Diffusion). It takes minutes the first time and is kept. Needs words.",
     "negative_prompt": "What the picture shall not show, in words.",
     "scheduler": "The sampler that leads from noise to picture.",
     "avoid": "A picture the result shall not look like: all of it, or one layer of it.",

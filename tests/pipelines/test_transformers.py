@@ -31,7 +31,7 @@ from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.methods.vary import inside_cells
 from pipelines.models import CARDS
 from pipelines.pictures import PictureStore, Pixels
-from pipelines.request import MAX_LEVEL, RenderRequest
+from pipelines.request import MAX_LEVEL, LookRequest, RenderRequest
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
@@ -611,7 +611,9 @@ class TestRefusals:
         """A request for each word of the table either runs or raises an error with the word in it."""
         asked: dict[str, RenderRequest] = {
             "keep_shape": collage(store, model, car={"keep_shape": 0.5}),
-            "look": collage(store, model, car={"look": True}),
+            "look": collage(
+                store, model, car={"look": LookRequest(cutout=store.put(tiny.picture(3, 4)), steps=1)}
+            ),
             "vary": collage(store, model, car={"vary": 0.5}, images=2),
             "negative_prompt": text(model, negative_prompt="rain"),
             "cads": text(model, cads=0.8),

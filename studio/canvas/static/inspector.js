@@ -26,9 +26,11 @@
     });
     const mute = h("p", {
       class: "dc-quiet",
-      text: "Without words the layer is pixels only: Insist and Stay inside have nothing to act on.",
+      text: "Without words the layer is pixels only: Insist, Stay inside and Learn look have nothing to act on.",
     });
     const sliders = Object.fromEntries(STRENGTHS.map((word) => [word, D.slider(words[word], change(word))]));
+
+    const look = D.check("Learn look", change("look"), { about: words.look.hint });
 
     const setPlace = (field) => (value) => {
       const layer = store.current;
@@ -50,6 +52,7 @@
       h("div", { class: "dc-pair" }, name.element, prompt.element),
       mute,
       ...STRENGTHS.map((word) => sliders[word].element),
+      look.element,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
     );
     const empty = h("p", { class: "dc-quiet dc-empty", text: "Select a layer to set its words and how far it may change." });
@@ -64,6 +67,7 @@
       prompt.show(layer.prompt);
       mute.hidden = layer.prompt.trim() !== "";
       for (const word of STRENGTHS) sliders[word].show(layer[word]);
+      look.show(layer.look);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));
       places.y.show(tidy(layer.y));
