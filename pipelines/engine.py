@@ -61,6 +61,8 @@ class Loaded:
     preview_matrix: torch.Tensor | None = None
     tiny: Any = None
     """The small autoencoder that shows previews, where there is one."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Arguments of every stock call that the pipeline needs as its owner has set it up."""
 
 
 class Engine:
@@ -100,25 +102,37 @@ class Engine:
                 self._loaded[model] = loaded
             return self._loaded[model]
 
-    def adopt(self, model: str, pipe: Any, model_card: ModelCard) -> Loaded:
-        """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set)."""
+    def adopt(self, model: str, pipe: Any, model_card: ModelCard, **arguments: Any) -> Loaded:
+        """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set).
+
+        ``arguments`` go to each of its calls: ``ip_adapter_image_embeds`` for one with an IP-Adapter.
+        """
         from pipelines.families import family
 
         with self._lock:
-            self._loaded[model] = Loaded(model_card, family(model_card.family), pipe)
+            kind = family(model_card.family)
+            self._loaded[model] = Loaded(model_card, kind, pipe, arguments=arguments)
             return self._loaded[model]
 
     def render(
-        self, request: RenderRequest, pictures: PictureStore, *, cancel: threading.Event | None = None
+        self,
+        request: RenderRequest,
+        pictures: PictureStore,
+        *,
+        cancel: threading.Event | None = None,
+        watch: bool = False,
     ) -> Generator[Event, None, None]:
         """Run a request; the last event is `Finished`.
+
+        With ``watch`` the report tells under ``attention`` for each image and layer which share of the attention to
+        the layer's words is inside its mask (`methods.watch`); the pictures stay the same.
 
         Raises `Cancelled` after a stop by ``cancel`` and any `DecollageError` the run meets; closing the generator
         stops the run silently.
         """
         events: queue.Queue[Event | BaseException] = queue.Queue()
         closed = threading.Event()
-        job = _Job(self, request, pictures, events.put, (closed, cancel) if cancel else (closed,))
+        job = _Job(self, request, pictures, events.put, (closed, cancel) if cancel else (closed,), watch)
         worker = threading.Thread(target=job, name="render", daemon=True)
         worker.start()
         try:
@@ -159,8 +173,10 @@ class _Job:
         pictures: PictureStore,
         say: Any,
         stops: tuple[threading.Event, ...],
+        watch: bool,
     ) -> None:
         self.engine, self.request, self.pictures = engine, request, pictures
+        self.attention: list[list[float | None]] | None = [] if watch else None
         self.say, self.stops = say, stops
         self.warnings: list[str] = []
         self.looks: tuple[dict[str, object], ...] = ()
@@ -213,6 +229,10 @@ class _Job:
             finally:
                 loaded.lock.release()
         report = _report(loaded, self.calls, time.monotonic() - start, self.warnings)
+        if request.variants:
+            report["prompts"] = [one.prompt for one in request.variants]
+        if self.attention is not None:
+            report["attention"] = self.attention
         if self.looks:
             report["looks"] = list(self.looks)
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
@@ -266,7 +286,8 @@ class _Job:
         self.say(Learning(layer, step, steps))
 
     def _pictures(self, loaded: Loaded, request: RenderRequest, methods: list[Method]) -> list[Pixels]:
-        """``request`` is what is run: the one asked for, or that with learned tokens in its prompt."""
+        """``request`` is what is run: the one asked for, or that with learned tokens in its prompts."""
+        from pipelines.methods.watch import Watch
         from pipelines.previews import lay_over
         from pipelines.sampling import plan, sample
 
@@ -285,6 +306,9 @@ class _Job:
         # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
         together = any(method.joint for method in methods) or loaded.pipe._execution_device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
+        watch = Watch() if self.attention is not None else None
+        if watch is not None:
+            methods = [*methods, watch]
         for group in groups:
             self.check()
             new = sample(
@@ -296,7 +320,10 @@ class _Job:
                 methods,
                 group,
                 partial(self._on_step, loaded, frozen, len(done)),
+                loaded.arguments,
             )
+            if watch is not None and self.attention is not None:
+                self.attention += watch.shares()
             for picture in new:
                 final = lay_over(picture, frozen)
                 self.say(ImageDone(len(done), seeds[len(done)], final))
@@ -316,10 +343,18 @@ class _Job:
                 self.warn(f"{where} has no words that its look could stand for; give it some.", layer.name)
             elif layer.look is not None and layer.harmonize == 0:
                 self.warn(f"{where} is frozen, so look cannot change it; raise harmonize.", layer.name)
+            if layer.negative and not loaded.family.guided(loaded.pipe, request):
+                self.warn(
+                    f"{where}: its negative words have no effect without guidance; raise guidance.",
+                    layer.name,
+                )
+        told = [request.of_image(image) for image in range(len(request.variants) or 1)]
         # a layer whose own words are cut off is an error, and said first
-        loaded.family.tokens(loaded.pipe, request)
+        for one in told:
+            loaded.family.tokens(loaded.pipe, one)
+            loaded.family.reaches(loaded.pipe, one)
         for what in ("prompt", "negative_prompt"):
-            if loaded.family.cut_off(loaded.pipe, request, getattr(request, what)):
+            if any(loaded.family.cut_off(loaded.pipe, one, getattr(one, what)) for one in told):
                 self.warn(
                     f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
                 )

@@ -60,8 +60,9 @@ class LayerRequest:
     multiplied by what the layers above leave uncovered. ``harmonize`` is the share of the run in which the layer
     may change (0 freezes it), ``feather`` softens the strength map, in canvas pixels. ``attend_inside`` and
     ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
-    Diffusion (arXiv 2303.00262, section 4.1). ``vary`` is NegToMe between the images inside this layer. ``look`` has
-    vectors learned from a cut-out stand before the words; None leaves them as they are.
+    Diffusion (arXiv 2303.00262, section 4.1). ``negative`` are words that guidance steers away from inside the mask
+    (ours). ``vary`` is NegToMe between the images inside this layer. ``look`` has vectors learned from a cut-out stand
+    before the words; None leaves them as they are.
     """
 
     name: str
@@ -71,6 +72,7 @@ class LayerRequest:
     feather: float = 0.0
     attend_inside: float = 0.0
     attend_outside: float = 0.0
+    negative: str = ""
     keep_shape: float = 0.0
     look: LookRequest | None = None
     vary: float = 0.0
@@ -85,7 +87,8 @@ class AvoidRequest:
 
     ``picture`` names uint8 (height, width, 3) at canvas size. ``mask`` names uint8 (height, width), 255 = part
     of the reference that counts, or None for all of it. ``layer`` is the index in ``RenderRequest.layers`` that
-    the push is confined to, or None for the whole picture.
+    the push is confined to, or None for the whole picture. ``window`` is the share of the steps in which it acts, None
+    the request's. ``alpha`` below 0 pulls towards the reference.
     """
 
     name: str
@@ -94,9 +97,18 @@ class AvoidRequest:
     alpha: float
     threshold: float
     layer: int | None = None
+    window: float | None = None
 
     def __post_init__(self) -> None:
         _to_floats(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What one image is told instead of the request's prompt, and where each layer's words stand in that."""
+
+    prompt: str
+    spans: tuple[tuple[int, int] | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +120,19 @@ class RenderRequest:
     laid over the result. ``background_harmonize`` applies where no layer covers. ``spread`` is the alpha of NegToMe
     between the images of the batch with ``spread_threshold`` as least cosine similarity; ``spread_match``,
     ``spread_parts`` and ``spread_every`` say which images are the reference, which parts of the denoiser act (none
-    named: those of the model card) and that only every n-th reference token counts (`negtome.Spread`). ``window`` is
-    the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
-    "released" (the released code's reading); ``avoid_by`` is "guidance" or "push" (`negtome.Avoid`).
+    named: those of the model card) and that only every n-th reference token counts (`negtome.Spread`), ``exact_match``
+    that every one does, of spread and avoid, also where the model card thins fine grids (`thinning`). ``window``
+    is the share of the steps that are run in which NegToMe acts, at least one step; ``axis`` is "source" (paper) or
+    "released" (the released code's reading); ``avoid_by`` and ``spread_by`` are "guidance" or "push" (`negtome.Avoid`,
+    `negtome.Spread`).
     ``attend_both_ways`` also lets the words look less at what is outside their layer, in models whose text and picture
     attend to each other (ours: what leaks through the text tokens otherwise comes back). ``cads`` is the strength s of
     noise on the condition (arXiv 2310.17347), full above the time ``cads_high``, none below ``cads_low`` (1 is the
     start of the schedule), ``cads_mix`` its ψ. ``guidance_interval`` (σ_lo, σ_hi) confines guidance to noise levels σ/α
     above σ_lo and up to σ_hi (arXiv 2404.07724). ``harmonize_by`` is what a strength is a share of, "steps" or
     "timestep", and ``grow`` how far what is held reaches over its edge while there is noise, in canvas pixels
-    (`harmonize.Harmonize`). Image k uses seed + k.
+    (`harmonize.Harmonize`). Image k uses seed + k. ``variants``, none or one an image, are prompts of their own in
+    place of ``prompt`` and the layers' ``span`` (`of_image`).
     """
 
     model: str
@@ -135,9 +150,11 @@ class RenderRequest:
     spread_match: str = "all"
     spread_parts: tuple[str, ...] = ()
     spread_every: int = 1
+    exact_match: bool = False
     window: float = 0.25
     axis: str = "source"
     avoid_by: str = "guidance"
+    spread_by: str = "guidance"
     attend_both_ways: bool = False
     harmonize_by: str = "steps"
     grow: float = 0.0
@@ -151,6 +168,7 @@ class RenderRequest:
     guidance: float
     seed: int
     images: int = 1
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
         _to_floats(self)
@@ -176,12 +194,31 @@ class RenderRequest:
             raise FieldError("the request is no JSON object; write it with to_json.")
         layers = tuple(_layer(layer) for layer in data.pop("layers", ()))
         avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))
+        variants = tuple(
+            _build(
+                Variant,
+                {**one, "spans": tuple(span and tuple(span) for span in one.get("spans", ()))},
+                "variants",
+            )
+            for one in data.pop("variants", ())
+        )
         lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
-        return _build(cls, {**data, **lists, "layers": layers, "avoids": avoids}, "request")
+        parts = {"layers": layers, "avoids": avoids, "variants": variants}
+        return _build(cls, {**data, **lists, **parts}, "request")
 
     def replace(self, **changes: Any) -> RenderRequest:
         """A copy with some fields changed; checked like a new one."""
         return dataclasses.replace(self, **changes)
+
+    def of_image(self, image: int) -> RenderRequest:
+        """What image ``image`` is asked, without variants; the same request where there are none."""
+        if not self.variants:
+            return self
+        one = self.variants[image]
+        layers = tuple(
+            dataclasses.replace(layer, span=span) for layer, span in zip(self.layers, one.spans, strict=True)
+        )
+        return self.replace(prompt=one.prompt, layers=layers, variants=())
 
 
 def _to_floats(part: object) -> None:
@@ -191,7 +228,11 @@ def _to_floats(part: object) -> None:
         if field.type.startswith("tuple[float") and isinstance(value, tuple):
             value = tuple(one + 0.0 if type(one) in (int, float) else one for one in value)
             object.__setattr__(part, field.name, value)
-        if field.type == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        if (
+            field.type in ("float", "float | None")
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
             object.__setattr__(part, field.name, float(value) + 0.0)
 
 
@@ -257,6 +298,7 @@ def _check(request: RenderRequest) -> None:
     for word, known in (
         ("axis", AXES),
         ("avoid_by", WAYS),
+        ("spread_by", WAYS),
         ("harmonize_by", MODES),
         ("spread_match", MATCHES),
     ):
@@ -271,8 +313,9 @@ def _check(request: RenderRequest) -> None:
         raise FieldError(
             "spread_every leaves reference tokens out, and the released axis needs them all; set it to 1."
         )
-    if type(request.attend_both_ways) is not bool:
-        raise FieldError(f"attend_both_ways is {request.attend_both_ways!r}; give true or false.")
+    for word in ("attend_both_ways", "exact_match"):
+        if type(getattr(request, word)) is not bool:
+            raise FieldError(f"{word} is {getattr(request, word)!r}; give true or false.")
     if len(request.layers) > MAX_LAYERS or len(request.avoids) > MAX_AVOIDS:
         raise FieldError(f"a request has at most {MAX_LAYERS} layers and {MAX_AVOIDS} avoid references.")
     for layer in request.layers:
@@ -285,14 +328,26 @@ def _check(request: RenderRequest) -> None:
             whole(f"layer {layer.name!r}: look vectors", layer.look.vectors, 0, MAX_VECTORS)
             whole(f"layer {layer.name!r}: look steps", layer.look.steps, 1, MAX_LOOK_STEPS)
         bounded(f"layer {layer.name!r}: feather", layer.feather, 0, 256)
+        if type(layer.negative) is not str or len(layer.negative) > MAX_PROMPT:
+            raise FieldError(
+                f"layer {layer.name!r}: negative is no text of at most {MAX_PROMPT} characters; change it."
+            )
         if layer.span and not 0 <= layer.span[0] < layer.span[1] <= len(request.prompt):
             raise FieldError(f"layer {layer.name!r}: its words' place {layer.span} is outside the prompt.")
     for avoid in request.avoids:
         bounded(f"avoid {avoid.name!r}: alpha", avoid.alpha, -1, 3)
         bounded(f"avoid {avoid.name!r}: threshold", avoid.threshold, 0, 1)
+        if avoid.window is not None:
+            bounded(f"avoid {avoid.name!r}: window", avoid.window, 0, 1)
         if avoid.layer is not None and not 0 <= avoid.layer < len(request.layers):
             raise FieldError(
                 f"avoid {avoid.name!r}: names layer number {avoid.layer}, which does not exist; name another."
             )
     if request.collage is None and request.layers:
         raise FieldError("a request with layers needs a flat collage.")
+    if request.variants and len(request.variants) != request.images:
+        raise FieldError(f"there are {len(request.variants)} variants; give none, or one for each image.")
+    for image, one in enumerate(request.variants):
+        if len(one.spans) != len(request.layers):
+            raise FieldError(f"variant {image} has {len(one.spans)} places; give one for each layer.")
+        request.of_image(image)  # checked as a request of its own

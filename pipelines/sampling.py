@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,9 @@ from PIL import Image
 from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
-from pipelines.errors import EngineError
+from pipelines.errors import EngineError, UnsupportedError
 from pipelines.methods.base import Method, Run, Step
+from pipelines.methods.confine import Confine
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
@@ -31,6 +32,7 @@ from pipelines.request import RenderRequest
 
 Compose = Callable[[torch.Tensor], torch.Tensor]
 """What the run draws for its images → what it goes on with (`Method.compose`)."""
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 OnStep = Callable[[int, int, Callable[[], torch.Tensor]], None]
 """(steps done in this call, steps of this call, function giving the predicted clean latents (n, C, h, w))."""
 
@@ -67,8 +69,15 @@ def sample(
     methods: list[Method],
     seeds: list[int],
     on_step: OnStep,
+    more: Mapping[str, Any] = NOTHING,
 ) -> list[Pixels]:
-    """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises."""
+    """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises.
+
+    ``more`` are further arguments of the call.
+    """
+    told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
+    if len(told) == 1:
+        request, told = told[0], []
     how = plan(request)
     held = next((method for method in methods if isinstance(method, Harmonize)), None)
     scheduler = schedulers.build(
@@ -96,7 +105,16 @@ def sample(
         tokens=family.tokens(pipe, request),
         device=pipe._execution_device,
         dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
+        variant_tokens=[family.tokens(pipe, one) for one in told],
+        reaches=family.reaches(pipe, request),
     )
+    if any(family.reaches(pipe, one) for one in told):
+        raise UnsupportedError(
+            "images with prompts of their own (variants) cannot be made together where a prompt is longer than the "
+            "model reads at once or a layer has negative words; shorten the prompts or make one image at a time."
+        )
+    if run.reaches:  # which words are confined the family knows, with its tokenizer
+        methods = sorted([*methods, Confine()], key=lambda method: method.order)
     kernel = Kernel()
     for method in methods:
         method.begin(run, kernel)
@@ -105,7 +123,9 @@ def sample(
     latest = _listen(scheduler, run, how, compose)
     # a flow starts from unscaled noise and its scheduler says nothing of it
     start_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-    arguments = _arguments(run, how, held, generators, start_scale, compose)
+    arguments = {**_arguments(run, how, held, generators, start_scale, compose), **more}
+    if told:
+        arguments |= _each_its_own(arguments, [one.prompt for one in told])
 
     def after(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         absolute = how.first + index
@@ -116,13 +136,12 @@ def sample(
         on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
         return {"latents": family.pack(latents)}
 
-    taps = kernel.logit_bias or kernel.map_output
     with _hooked(denoiser, run, methods, latest):
-        if taps:
+        if kernel.empty:
+            out = pipe(**arguments, callback_on_step_end=after)
+        else:
             with installed(denoiser, kernel, family.site):
                 out = pipe(**arguments, callback_on_step_end=after)
-        else:
-            out = pipe(**arguments, callback_on_step_end=after)
     return _to_pixels(out.images)
 
 
@@ -178,6 +197,16 @@ def _arguments(
             start = run.noise if held is None else held.start(start_scale)
         arguments["latents"] = run.family.given(start)
     return arguments
+
+
+def _each_its_own(arguments: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
+    """What the stock call is given otherwise where each image has its prompt: lists in place of one for all."""
+    own: dict[str, Any] = {"prompt": prompts, "num_images_per_prompt": 1}
+    for name in ("negative_prompt", "image"):
+        value = arguments.get(name)
+        if value is not None and not isinstance(value, list):
+            own[name] = [value] * len(prompts)
+    return own
 
 
 class _Latest:

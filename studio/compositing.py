@@ -111,15 +111,19 @@ def place_background(background: Background, library: Library, canvas: Canvas) -
     return over[..., :3] * over[..., 3:] + plane * (1 - over[..., 3:])
 
 
-def place_reference(avoid: Avoid, library: Library, canvas: Canvas) -> tuple[Pixels, Pixels | None]:
+def place_reference(
+    avoid: Avoid, library: Library, canvas: Canvas, flat: Pixels
+) -> tuple[Pixels, Pixels | None]:
     """A reference picture at canvas size and the part of it that counts.
+
+    Without a picture of its own it is ``flat``, the flat collage (height, width, 3), cut by its mask alone.
 
     The picture, uint8 (height, width, 3), is scaled to fit and centred, so that nothing of it is lost or
     bent; what it leaves free takes its mean colour. The mask, uint8 (height, width), 255 = counts, leaves
     out that rim, what is transparent, and what the reference's own mask leaves out; None when all of it
     counts.
     """
-    picture = library.open(avoid.picture)
+    picture = Image.fromarray(flat).convert("RGBA") if avoid.picture is None else library.open(avoid.picture)
     if avoid.mask is not None:
         _apply_mask(picture, read_mask(library, avoid.mask))
     fitted = ImageOps.contain(picture, (canvas.width, canvas.height), Image.Resampling.LANCZOS)
@@ -167,7 +171,7 @@ def _place(layer: Layer, library: Library, canvas: Canvas) -> tuple[tuple[slice,
 
 def _box(layer: Layer, size: tuple[int, int], canvas: Canvas) -> Box:
     width, height = size
-    corners = _on_canvas(layer, size, [(0, 0), (width, 0), (0, height), (width, height)])
+    corners = on_canvas(layer, size, [(0, 0), (width, 0), (0, height), (width, height)])
     across, down = zip(*corners, strict=True)
     left, top = max(0, math.floor(min(across)) - 1), max(0, math.floor(min(down)) - 1)
     right, bottom = math.ceil(max(across)) + 1, math.ceil(max(down)) + 1
@@ -179,10 +183,10 @@ def _box(layer: Layer, size: tuple[int, int], canvas: Canvas) -> Box:
     )
 
 
-def _on_canvas(
+def on_canvas(
     layer: Layer, size: tuple[int, int], points: Iterable[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """Where points of the picture come to lie."""
+    """Where points (x, y) of a layer's picture of this (width, height) come to lie on the canvas."""
     cos, sin = _cos_sin(layer.rotation)
     placed = []
     for u, v in points:
@@ -274,7 +278,7 @@ def _polygon(layer: Layer, size: tuple[int, int], box: Box) -> Plane:
     left, top, right, bottom = box
     corners = [
         ((x - left) * _FINER - 0.5, (y - top) * _FINER - 0.5)
-        for x, y in _on_canvas(layer, size, layer.clip or ())
+        for x, y in on_canvas(layer, size, layer.clip or ())
     ]
     fine = Image.new("L", ((right - left) * _FINER, (bottom - top) * _FINER))
     ImageDraw.Draw(fine).polygon(corners, fill=255)

@@ -87,10 +87,11 @@ class Layer(_Part):
 
     ``prompt`` holds the layer's words (empty: pixels only). ``harmonize`` is the share of the run in which
     the layer may change (0 freezes it); ``attend_inside`` and ``attend_outside`` are the positive and
-    negative mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``keep_shape`` is the
-    strength of ControlNet inside the layer, ``vary`` NegToMe (arXiv 2412.01339) between the images of a batch,
-    inside the layer. ``look`` learns from the cut-out what stands before the layer's words, ``look_vectors``
-    embeddings (default: as many as the words have tokens, at most 4) in ``look_steps`` steps (default: the model's).
+    negative mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``negative`` holds words that
+    guidance steers away from where the layer shows; ``keep_shape`` is the strength of ControlNet inside the layer,
+    ``vary`` NegToMe (arXiv 2412.01339) between the images of a batch, inside the layer. ``look`` learns from the
+    cut-out what stands before the layer's words, ``look_vectors`` embeddings (default: as many as the words have
+    tokens, at most 4) in ``look_steps`` steps (default: the model's).
     """
 
     id: Id
@@ -113,6 +114,7 @@ class Layer(_Part):
     harmonize: Share | None = None
     attend_inside: Share | None = None
     attend_outside: Share | None = None
+    negative: Words = ""
     keep_shape: Share | None = None
     vary: Annotated[float, Field(ge=0, le=3)] | None = None
     look: bool = False
@@ -128,16 +130,21 @@ class Layer(_Part):
 class Avoid(_Part):
     """A reference picture to be pushed away from (NegToMe, arXiv 2412.01339).
 
-    The picture is scaled to fit the canvas; ``mask`` says which part of it counts (as a layer's mask does).
-    ``layer`` is the id of the layer the push is confined to, None the whole picture.
+    The picture is scaled to fit the canvas; without one it is the flat collage. ``made`` is what counts as the
+    reference: the picture as "given", or a "blurred" or "noisy" copy of it. ``mask`` says which part of it counts (as a
+    layer's mask does). ``alpha`` below 0 pulls towards the reference (style guidance). ``layer`` is the id of the layer
+    the push is confined to, None the whole picture; ``window`` the share of the steps in which it acts, None the
+    collage's.
     """
 
     id: Id
     name: Name = ""
-    picture: Digest
+    picture: Digest | None = None
+    made: Literal["given", "blurred", "noisy"] = "given"
     mask: Digest | None = None
-    alpha: Annotated[float, Field(ge=0, le=3)] | None = None
+    alpha: Annotated[float, Field(ge=-1, le=3)] | None = None
     threshold: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    window: Share | None = None
     layer: Id | None = None
     visible: bool = True
 
@@ -153,15 +160,19 @@ class Collage(_Part):
     ``steps``, ``guidance`` and ``scheduler`` default to the model's. ``spread`` is NegToMe between the images of a
     batch over the whole picture; ``spread_match`` says which of them are an image's reference ("all" the others,
     the one "nearest", or the "first" of the batch, as in the paper), ``spread_parts`` in which parts of the
-    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough. ``window``
+    denoiser (none named: the model's own), ``spread_every`` n that every n-th reference token is enough,
+    ``exact_match`` that every one is compared also on the fine grids where the model's card thins them. ``window``
     the share of the steps in which NegToMe acts, ``axis`` "source" as in the paper or "released" as in its released
     code. ``avoid_by`` "guidance" lets guidance steer away from avoid references, "push" pushes in every branch as
-    in the paper. ``attend_both_ways`` also keeps words from looking at what is outside their layer, in models whose
-    text and picture attend to each other. ``cads`` is noise on what the prompt says (arXiv 2310.17347): full in the
-    part of the schedule above ``cads_high``, none below ``cads_low``, where 1 is its start. ``guidance_interval``
-    confines guidance to noise levels above its first and up to its second number (arXiv 2404.07724).
-    ``harmonize_by`` is what harmonize is a share of: the "steps" that are run, or the model's time, "timestep".
-    ``grow`` in canvas pixels: while there is noise, what is held reaches over its edge; below 0 what may change does.
+    in the paper; ``spread_by`` says the same of the other images. ``attend_both_ways`` also keeps words from
+    looking at what is outside their layer, in models whose text and picture attend to each other. ``cads`` is noise
+    on what the prompt says (arXiv 2310.17347): full in the part of the schedule above ``cads_high``, none below
+    ``cads_low``, where 1 is its start. ``guidance_interval`` confines guidance to noise levels above its first and
+    up to its second number (arXiv 2404.07724). ``harmonize_by`` is what harmonize is a share of: the "steps" that
+    are run, or the model's time, "timestep". ``grow`` in canvas pixels: while there is noise, what is held reaches
+    over its edge; below 0 what may change does. With ``variants`` alternatives such as {red|blue} in the prompt and
+    in layers' words are filled in, another combination in each image; without, braces are text like any other.
+    ``watch`` asks which layers the model lost; it changes no picture.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -183,9 +194,11 @@ class Collage(_Part):
     spread_match: Literal["all", "nearest", "first"] = "all"
     spread_parts: Annotated[tuple[Part, ...], Field(strict=False, max_length=5)] = ()
     spread_every: Annotated[int, Field(ge=1, le=16)] = 1
+    exact_match: bool = False
     window: Share | None = None
     axis: Literal["source", "released"] = "source"
     avoid_by: Literal["guidance", "push"] = "guidance"
+    spread_by: Literal["guidance", "push"] = "guidance"
     attend_both_ways: bool = False
     harmonize_by: Literal["steps", "timestep"] = "steps"
     grow: Annotated[float, Field(ge=-128, le=128)] = 0.0
@@ -194,6 +207,8 @@ class Collage(_Part):
     cads_high: Share | None = None
     cads_mix: Share | None = None
     guidance_interval: Annotated[tuple[Level, Level], Field(strict=False)] | None = None
+    variants: bool = False
+    watch: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipelines.errors import PictureError
@@ -125,6 +126,14 @@ class Library:
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """The colours of a picture file, uint8 (height, width, 3), upright; what is clear in it is not told apart.
+
+    Raises `PictureError` as `Library.add` does.
+    """
+    return np.asarray(_read_path(path).convert("RGB"))
 
 
 def _read_path(path: Path) -> Image.Image:

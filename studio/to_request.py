@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -12,14 +12,16 @@ import numpy as np
 from pipelines.errors import PhraseError
 from pipelines.events import Warned
 from pipelines.models import ModelCard, card
-from pipelines.pictures import PictureStore
-from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, LookRequest, RenderRequest
+from pipelines.pictures import PictureStore, Pixels
+from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, LookRequest, RenderRequest, Variant
 from studio.compositing import Composition, compose, place_reference
 from studio.cutout import cutout
 from studio.document import Avoid, Background, Collage, Layer
 from studio.field_errors import bounds
 from studio.phrases import place_phrases
 from studio.pictures import Library
+from studio.references import made
+from studio.variants import combinations, variant
 
 DEFAULTS: Mapping[str, float] = MappingProxyType(
     {
@@ -84,7 +86,9 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "images",
                 "spread",
                 "spread_threshold",
+                "spread_every",
                 "window",
+                "grow",
                 "cads",
                 "cads_low",
                 "cads_high",
@@ -100,7 +104,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request, what was left out or will hardly show, the full prompt, and the pixels it was made from.
+    """A request, what was left out or will hardly show, the full prompt (image 0's), and the pixels it was made from.
 
     ``layers`` are the places in ``Collage.layers`` of the request's layers.
     """
@@ -123,28 +127,28 @@ def to_request(
     when the model is unknown, `FieldError` when ``seed`` is out of bounds.
     """
     model = card(collage.model)
+    usual = defaults(model)
     composition = compose(collage, library)
     warnings: list[Warned] = []
     kept = _worth_rendering(composition, model.factor, warnings)
     layers = [collage.layers[composition.indices[at]] for at in kept]
-    prompt, spans = place_phrases(collage.prompt, [layer.prompt for layer in layers])
-    if len(prompt) > MAX_PROMPT:
-        raise PhraseError(
-            f"the prompt with all layers' words is {len(prompt)} characters long; shorten it to {MAX_PROMPT}."
-        )
+    first_seed = _seed(collage, seed)
+    told = _told(collage, [layer.prompt for layer in layers], first_seed, warnings)
+    prompt, spans = told[0].prompt, told[0].spans
 
     layer_requests = tuple(
         LayerRequest(
             name=layer.label,
             mask=store.put(_mask(composition, at)),
             span=span,
-            harmonize=_or_default(layer.harmonize, "harmonize"),
-            feather=_or_default(layer.feather, "feather"),
-            attend_inside=_or_default(layer.attend_inside, "attend_inside"),
-            attend_outside=_or_default(layer.attend_outside, "attend_outside"),
-            keep_shape=_or_default(layer.keep_shape, "keep_shape"),
+            harmonize=_or(layer.harmonize, usual["harmonize"]),
+            feather=_or(layer.feather, usual["feather"]),
+            attend_inside=_or(layer.attend_inside, usual["attend_inside"]),
+            attend_outside=_or(layer.attend_outside, usual["attend_outside"]),
+            negative=" ".join(layer.negative.split()),
+            keep_shape=_or(layer.keep_shape, usual["keep_shape"]),
             look=_look(layer, library, store, model) if layer.look else None,
-            vary=_or_default(layer.vary, "vary"),
+            vary=_or(layer.vary, usual["vary"]),
         )
         for at, layer, span in zip(kept, layers, spans, strict=True)
     )
@@ -167,39 +171,59 @@ def to_request(
         negative_prompt=collage.negative_prompt,
         collage=store.put(composition.flat) if has_pixels else None,
         frozen=store.put(composition.frozen) if has_frozen else None,
-        background_harmonize=_or_default(collage.background.harmonize, "background_harmonize")
+        background_harmonize=_or(collage.background.harmonize, usual["background_harmonize"])
         if has_pixels
         else 1.0,
         layers=layer_requests,
-        avoids=tuple(_avoids(collage, library, store, places, warnings)),
+        avoids=tuple(avoid_requests(collage, library, store, composition.flat, has_pixels, places, warnings)),
         spread=collage.spread,
-        spread_threshold=_or_default(collage.spread_threshold, "spread_threshold"),
+        spread_threshold=_or(collage.spread_threshold, usual["spread_threshold"]),
         spread_match=collage.spread_match,
         spread_parts=collage.spread_parts,
         spread_every=collage.spread_every,
-        window=_window(collage, model),
+        exact_match=collage.exact_match,
+        window=_or(collage.window, usual["window"]),
         axis=collage.axis,
         avoid_by=collage.avoid_by,
+        spread_by=collage.spread_by,
         attend_both_ways=collage.attend_both_ways,
         harmonize_by=collage.harmonize_by,
         grow=collage.grow,
         cads=collage.cads,
-        cads_low=_or_default(collage.cads_low, "cads_low"),
-        cads_high=_or_default(collage.cads_high, "cads_high"),
-        cads_mix=_or_default(collage.cads_mix, "cads_mix"),
+        cads_low=_or(collage.cads_low, usual["cads_low"]),
+        cads_high=_or(collage.cads_high, usual["cads_high"]),
+        cads_mix=_or(collage.cads_mix, usual["cads_mix"]),
         guidance_interval=collage.guidance_interval,
         scheduler=collage.scheduler or model.scheduler,
         steps=model.steps if collage.steps is None else collage.steps,
         guidance=model.guidance if collage.guidance is None else collage.guidance,
-        seed=_seed(collage, seed),
+        seed=first_seed,
         images=collage.images,
+        variants=told if any(one != told[0] for one in told) else (),
     )
     indices = tuple(composition.indices[at] for at in kept)
     return Prepared(request, tuple(warnings), prompt, composition, indices)
 
 
-def _or_default(value: float | None, word: str) -> float:
-    return DEFAULTS[word] if value is None else value
+def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Warned]) -> tuple[Variant, ...]:
+    """What each image is told: one for all without variants."""
+    texts = (collage.prompt, *phrases)
+    each = [texts]
+    if collage.variants:
+        each = [variant(texts, seed + image) for image in range(collage.images)]
+        if combinations(texts) == 1:
+            warnings.append(
+                Warned("variants have no alternatives to choose from; write some as {red|blue|green}.")
+            )
+    told = []
+    for scene, *words in each:
+        prompt, spans = place_phrases(scene, words)
+        if len(prompt) > MAX_PROMPT:
+            raise PhraseError(
+                f"the prompt with all layers' words is {len(prompt)} characters long; shorten it to {MAX_PROMPT}."
+            )
+        told.append(Variant(prompt=prompt, spans=spans))
+    return tuple(told)
 
 
 def _look(layer: Layer, library: Library, store: PictureStore, model: ModelCard) -> LookRequest:
@@ -209,11 +233,13 @@ def _look(layer: Layer, library: Library, store: PictureStore, model: ModelCard)
     return LookRequest(cutout=store.put(picture), vectors=layer.look_vectors or 0, steps=steps)
 
 
-def _window(collage: Collage, model: ModelCard) -> float:
-    """Few-step models have a share of their own: a quarter of four steps would be one."""
-    if collage.window is None and model.window is not None:
-        return model.window
-    return _or_default(collage.window, "window")
+def _or(value: float | None, usual: float) -> float:
+    return usual if value is None else value
+
+
+def defaults(model: ModelCard) -> Mapping[str, float]:
+    """The default of each word on this model."""
+    return {**DEFAULTS, **model.own}
 
 
 def _seed(collage: Collage, given: int | None) -> int:
@@ -250,12 +276,23 @@ def _worth_rendering(composition: Composition, factor: int, warnings: list[Warne
     return kept
 
 
-def _avoids(
-    collage: Collage, library: Library, store: PictureStore, places: Mapping[str, int], warnings: list[Warned]
+def avoid_requests(
+    collage: Collage,
+    library: Library,
+    store: PictureStore,
+    flat: Pixels,
+    has_pixels: bool,
+    places: Mapping[str, int],
+    warnings: list[Warned],
 ) -> list[AvoidRequest]:
+    """The references that act, fitted to the canvas, their pixels in ``store``; ``warnings`` takes what is said.
+
+    ``places`` has the number in the request of each layer, by id, that is rendered.
+    """
+    usual = defaults(card(collage.model))
     requests = []
     for avoid in collage.avoids:
-        alpha = _or_default(avoid.alpha, "avoid_alpha")
+        alpha = _or(avoid.alpha, usual["avoid_alpha"])
         if not avoid.visible or alpha == 0:
             continue
         if avoid.layer is not None and avoid.layer not in places:
@@ -267,7 +304,15 @@ def _avoids(
                 )
             )
             continue
-        picture, mask = place_reference(avoid, library, collage.canvas)
+        if avoid.picture is None and not has_pixels:
+            warnings.append(
+                Warned(
+                    f"avoid {avoid.label!r} is left out because it is made of the collage, and there is none; add a "
+                    "layer, a background picture, or a picture of its own."
+                )
+            )
+            continue
+        picture, mask = place_reference(avoid, library, collage.canvas, flat)
         if mask is not None and not mask.any():
             warnings.append(
                 Warned(f"avoid {avoid.label!r} is left out because its mask leaves nothing; change it.")
@@ -276,10 +321,11 @@ def _avoids(
         requests.append(
             AvoidRequest(
                 name=avoid.label,
-                picture=store.put(picture),
+                picture=store.put(made(picture, avoid.made)),
                 mask=None if mask is None else store.put(mask),
                 alpha=alpha,
-                threshold=_or_default(avoid.threshold, "avoid_threshold"),
+                threshold=_or(avoid.threshold, usual["avoid_threshold"]),
+                window=avoid.window,
                 layer=None if avoid.layer is None else places[avoid.layer],
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from tests.benchmarks import common, family_times
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
+PROTOCOL = common.protocol("family_times")
 SMALL = {"side": 64, "images": 2, "steps": 2, "layers": [2]}
 
 
 def settings() -> dict[str, Any]:
-    return {**common.protocol("family_times"), **SMALL}
+    return {**PROTOCOL, **SMALL}
 
 
 def test_every_family_is_timed() -> None:
@@ -52,3 +54,17 @@ def test_ratios_stay_in_their_round() -> None:
         "the ratio of sums would be 1.1 too, of means no"
     )
     assert "1.250 (1.000 to 1.500)" in wall
+
+
+def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both files of a small run, and a second call that measures nothing again."""
+    monkeypatch.setattr(common, "protocol", lambda name: settings())
+    asked = ["--only", "schnell", "--repeats", "1", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", ["family_times", *asked])
+    pages = []
+    for _ in range(2):
+        family_times.main()
+        pages.append(json.loads((tmp_path / "family_times.json").read_text())["seconds"])
+    assert pages[0] == pages[1] and list(pages[0]) == ["schnell"]
+    page = (tmp_path / "family_times.md").read_text()
+    assert page.count("| schnell |") == 2 and "Processor time" in page

@@ -20,7 +20,7 @@ from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
 MODELS = ("sdxl", *tt.KINDS)
-RUNS = ("stock", "attention", "spread", "avoid")
+RUNS = ("stock", "attention", "spread", "avoid", "thinned")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def asked(loaded: Loaded, run: str, store: PictureStore) -> RenderRequest:
     if run == "attention":
         both = {"harmonize": 1.0, "attend_inside": 0.5, "attend_outside": 0.5}
         return tiny.collage_request(store, card.name, car=both, cat=both, background_harmonize=1.0, **words)
-    if run == "spread":
+    if run in ("spread", "thinned"):
         words |= {"spread": 1.0, "spread_threshold": 0.0}
-    if run == "avoid":
+    if run in ("avoid", "thinned"):
         words["avoids"] = (tiny.avoid(store),)
     return tiny.text_request(card.name, **words)
 
@@ -109,12 +109,16 @@ def subject_of(loaded: Loaded, request: RenderRequest, text: int) -> flops.Subje
 @pytest.mark.parametrize("model", MODELS)
 def test_the_count_is_what_a_run_does(engine: Engine, store: PictureStore, model: str, run: str) -> None:
     loaded = engine.load(model)
+    if run == "thinned":
+        loaded = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, thin_from=16))
     request = asked(loaded, run, store)
     real, text = in_the_engine(loaded, request, store)
     count = flops.count(subject_of(loaded, request, text), request, store)
     assert count.whole - count.begin == real
-    assert (count.begin > 0) == (run == "avoid"), "only a reference is encoded before the first step"
-    assert (count.active > count.rest) == (run in ("spread", "avoid"))
+    assert (count.begin > 0) == (run in ("avoid", "thinned")), (
+        "only a reference is encoded before the first step"
+    )
+    assert (count.active > count.rest) == (run in ("spread", "avoid", "thinned"))
 
 
 def test_spread_is_one_product_a_block(engine: Engine, store: PictureStore) -> None:
@@ -127,6 +131,9 @@ def test_spread_is_one_product_a_block(engine: Engine, store: PictureStore) -> N
     )
     blocks, rows, tokens, width = 2, 3, 4 * 4, 2 * 16
     assert spread.active - stock.active == blocks * rows * 2 * tokens * (2 * tokens) * width
+    thinned = dataclasses.replace(subject, card=dataclasses.replace(subject.card, thin_from=tokens))
+    quarter = flops.count(thinned, plain.replace(spread=1.0, spread_threshold=0.5), store)
+    assert 4 * (quarter.active - stock.active) == spread.active - stock.active
     assert spread.rest == stock.rest == stock.active
 
 
@@ -140,6 +147,8 @@ def test_sixteen_layers_are_counted_as_such(engine: Engine, store: PictureStore)
     runs = flops.contenders(plain, settings, store)
     counts = {name: vars(flops.count(subject, request, store)) for name, request in runs.items()}
     two, sixteen = (flops.added(counts, f"layer attention, {n} layers") for n in (2, 16))
+    kept = (counts[name]["begin"] for name in ("avoid, one reference", "avoid, second render"))
+    assert next(kept) > next(kept) == 0, "the reference is encoded for the first render alone"
     blocks, rows, heads, tokens, size = 2, 2, 2, 16, 16
 
     def expected(layers: int) -> int:
@@ -149,7 +158,7 @@ def test_sixteen_layers_are_counted_as_such(engine: Engine, store: PictureStore)
 
     stock = counts["stock"]["rest"]
     assert two == pytest.approx(expected(2) / stock) and sixteen == pytest.approx(expected(16) / stock)
-    assert next(iter(counts)) == "stock" and len(counts) == 5
+    assert next(iter(counts)) == "stock" and len(counts) == 8
 
 
 def test_shares_and_targets() -> None:

@@ -25,6 +25,7 @@ from pipelines.methods.layer_attention import LayerAttention
 from pipelines.methods.negtome import Spread, match, push
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
+from studio.references import READY
 from studio.to_request import DEFAULTS
 from tests.pipelines import tiny
 
@@ -50,7 +51,7 @@ def features(rows: int, seed: int = 0) -> torch.Tensor:
 
 def spread_of(engine: Engine, store: PictureStore, images: int, **words: Any) -> Spread:
     """Spread in its first step."""
-    given = {"spread": 1.0, "spread_threshold": 0.0, "images": images, **words}
+    given = {"spread": 1.0, "spread_by": "push", "spread_threshold": 0.0, "images": images, **words}
     run = tiny.run_of(engine, tiny.text_request("sd_noise", **given), store, images)
     method = Spread()
     method.begin(run, Kernel())
@@ -142,6 +143,14 @@ def test_trap_06_no_image_is_sacrificed_as_the_reference(engine: Engine, store: 
     assert ((out - given).abs().amax((1, 2, 3)) > 0.1).all()
     order = [2, 0, 1, 5, 3, 4]
     assert torch.allclose(method.map_output(OWN, given[order]), out[order], atol=1e-5)
+    # asked for by name, the paper's rule is there: image 0 of each branch stays bit for bit, the others move
+    papers = spread_of(engine, store, images=3, spread_match="first").map_output(OWN, given)
+    assert torch.equal(papers[[0, 3]], given[[0, 3]])
+    assert ((papers - given)[[1, 2, 4, 5]].abs().amax((1, 2, 3)) > 0.1).all()
+    # by guidance no image is left out either: the negative row of each moves
+    ours = spread_of(engine, store, images=3, spread_by="guidance", guidance=4.0).map_output(OWN, given)
+    assert ((ours - given)[:3].abs().amax((1, 2, 3)) > 0.05).all()
+    assert torch.equal(ours[3:], given[3:])
 
 
 def test_trap_07_a_positive_alpha_pushes_away() -> None:
@@ -154,6 +163,7 @@ def test_trap_07_a_positive_alpha_pushes_away() -> None:
         )
         assert ((after > similarity) == nearer).all()
     assert "pushes away" in (inspect.getdoc(push) or "")
+    assert all((fields.get("alpha", 1) < 0) == (name == "style") for name, fields in READY.items())
 
 
 def test_trap_08_each_default_has_one_place() -> None:
@@ -166,6 +176,9 @@ def test_trap_08_each_default_has_one_place() -> None:
         )
     avoid = inspect.signature(tiny.AvoidRequest).parameters
     assert avoid["alpha"].default is avoid["threshold"].default is inspect.Parameter.empty
+    assert all("threshold" not in fields for fields in READY.values()), (
+        "ready settings have no second default"
+    )
     fields = inspect.signature(RenderRequest).parameters
     assert fields["spread_threshold"].default == DEFAULTS["spread_threshold"]
     assert fields["window"].default == DEFAULTS["window"]

@@ -1,7 +1,8 @@
-"""One attention call with two anonymous slots.
+"""One attention call with three anonymous slots.
 
-Whatever processor a block has, its kernel call is answered by `Kernel`: the slots may add a bias to the logits and
-may map the output; with both empty the call is the stock call, bit for bit. The kernel knows no method by name.
+Whatever processor a block has, its kernel call is answered by `Kernel`: the slots may add a bias to the logits, may map
+the output, and may look at what is attended; with all empty the call is the stock call, bit for bit. The kernel knows
+no method by name.
 """
 
 from __future__ import annotations
@@ -57,14 +58,22 @@ LogitBias = Callable[[Site, torch.Tensor, torch.Tensor, float], torch.Tensor | N
 """(site, queries (B, H, N, D), keys (B, H, T, D), scale) → a bias broadcastable to (B, H, N, T), or None."""
 MapOutput = Callable[[Site, torch.Tensor], torch.Tensor]
 """(site, output (B, H, N, D)) → the output to go on with; the same object when there is nothing to do."""
+Watch = Callable[[Site, torch.Tensor, torch.Tensor, float, torch.Tensor | None], None]
+"""(site, queries, keys, scale, the mask with all biases in it, or None); looks and changes nothing."""
 
 
 @dataclass
 class Kernel:
-    """The slots, in order. Biases add up; maps are applied one after another."""
+    """The slots, in order. Biases add up; maps are applied one after another; watchers see the biased logits' parts."""
 
     logit_bias: list[LogitBias] = field(default_factory=list)
     map_output: list[MapOutput] = field(default_factory=list)
+    watch: list[Watch] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether every slot is, so that nothing need be installed."""
+        return not (self.logit_bias or self.map_output or self.watch)
 
     def attend(
         self,
@@ -81,6 +90,8 @@ class Kernel:
             bias = slot(site, query, key, scale)
             if bias is not None:
                 attn_mask = bias if attn_mask is None else _merged(attn_mask, bias)
+        for watch in self.watch:
+            watch(site, query, key, scale, attn_mask)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **rest)
         for map_output in self.map_output:
             out = map_output(site, out)

@@ -3,13 +3,16 @@
 A tapped processor is a copy of the one a block already has: the same code object with one global replaced, the
 function its kernel call goes to. No attention code is copied, the processor's class stays a subclass of the stock
 one (IP-Adapter asks for that), and a processor whose kernel is not known is refused by name. Weights are not touched,
-so LoRA, offload and compile go on working. Evidence: trials on ten model families, see docs/architecture.md §3.
+so LoRA, offload and compile go on working. A model's tapped classes are kept while the model lives (not on it): a
+compiler looks at a processor's class, and would compile the model again in each run. Evidence: trials on ten model
+families, see docs/architecture.md §3.
 """
 
 from __future__ import annotations
 
 import copy
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -39,7 +42,18 @@ def tapped(processor: Any, attend: Callable[..., torch.Tensor]) -> Any:
 
     ``attend`` gets (B, heads, N, D). Raises `UnsupportedError` for a processor without a known kernel call.
     """
-    stock = type(processor).__call__
+    return _as(processor, tapped_class(type(processor), attend))
+
+
+def _as(processor: Any, kind: type) -> Any:
+    new = copy.copy(processor)  # a copy: some models share one processor between modules
+    new.__class__ = kind
+    return new
+
+
+def tapped_class(kind: type, attend: Callable[..., torch.Tensor]) -> type:
+    """The subclass of a processor's class ``kind`` that `tapped` makes instances of."""
+    stock: Any = kind.__call__
     scope = dict(stock.__globals__)
     # a compiler looks globals up in the module of this name, where they are the stock ones
     scope.pop("__name__", None)
@@ -50,14 +64,36 @@ def tapped(processor: Any, attend: Callable[..., torch.Tensor]) -> Any:
         scope["F"] = _Functional(attend)
     else:
         raise UnsupportedError(
-            f"attention processor {type(processor).__name__} has no known kernel call; "
+            f"attention processor {kind.__name__} has no known kernel call; "
             "switch off attention slicing, xformers or custom processors."
         )
     call = types.FunctionType(stock.__code__, scope, stock.__name__, stock.__defaults__, stock.__closure__)
     call.__kwdefaults__ = stock.__kwdefaults__
-    new = copy.copy(processor)  # a copy: some models share one processor between modules
-    new.__class__ = type(f"Tapped{type(processor).__name__}", (type(processor),), {"__call__": call})
-    return new
+    return type(f"Tapped{kind.__name__}", (kind,), {"__call__": call})
+
+
+class _Relay:
+    """Where a model's tapped processors go: to the kernel of the run, by classes that outlive it."""
+
+    def __init__(self) -> None:
+        self.kernel: Kernel | None = None
+        # one class a kind of site, not one a module: a compiled model then compiles each kind once
+        self._classes: dict[tuple[type, Site], type] = {}
+
+    def attend(self, site: Site, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The kernel's answer at ``site``."""
+        assert self.kernel is not None, "installed"
+        return self.kernel.attend(site, *args, **kwargs)
+
+    def kind(self, processor: Any, site: Site) -> type:
+        """The tapped class of a processor at ``site``."""
+        key = type(processor), site
+        if key not in self._classes:
+            self._classes[key] = tapped_class(type(processor), partial(self.attend, site))
+        return self._classes[key]
+
+
+_relays: weakref.WeakKeyDictionary[torch.nn.Module, _Relay] = weakref.WeakKeyDictionary()
 
 
 def _dispatch(
@@ -89,22 +125,24 @@ def _dispatch(
 @contextmanager
 def installed(model: torch.nn.Module, kernel: Kernel, site_of: SiteOf) -> Iterator[int]:
     """Tap every attention module that ``site_of`` names; yields how many. On exit each has its old processor back."""
-    attend: dict[Site, Callable[..., torch.Tensor]] = {}
+    model = getattr(
+        model, "_orig_mod", model
+    )  # torch.compile(model) wraps: the modules keep their names inside
+    relay = _relays.setdefault(model, _Relay())
+    before, relay.kernel = relay.kernel, kernel
     stock: list[tuple[torch.nn.Module, Any]] = []
     try:
-        # torch.compile(model) wraps: the modules keep their names inside
-        for name, module in getattr(model, "_orig_mod", model).named_modules():
+        for name, module in model.named_modules():
             if not hasattr(module, "set_processor"):
                 continue
             site = site_of(name, module)
             if site is None:
                 continue
-            # one function a kind of site, not one a module: a compiled model then compiles each kind once
-            function = attend.setdefault(site, partial(kernel.attend, site))
             processor: Any = module.processor
-            module.processor = tapped(processor, function)
+            module.processor = _as(processor, relay.kind(processor, site))
             stock.append((module, processor))
         yield len(stock)
     finally:
         for module, processor in stock:
             module.processor = processor
+        relay.kernel = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 
 from pipelines.attention.kernel import Site
 from pipelines.errors import CutOffError, PhraseError, UnsupportedError
-from pipelines.methods.base import Inputs
+from pipelines.families.spans import negative_text
+from pipelines.methods.base import Inputs, Reach
 from pipelines.pictures import Pixels
 from pipelines.request import LayerRequest, RenderRequest
 
@@ -41,7 +43,7 @@ class Family:
     encoders: tuple[tuple[str, str], ...] = ()
     """Tokenizers and text encoders by name that diffusers loads learned embeddings into (`pipelines.learning`)."""
     refused: Mapping[str, str] = NOTHING
-    """Fields of a request that this family cannot do, and why; asked for, they are refused by name."""
+    """Fields of a request or of its layers that this family cannot do, and why; asked for, they are refused by name."""
 
     def check(self, request: RenderRequest, pipe: Any) -> None:
         """`UnsupportedError` for what a request asks of this family in vain."""
@@ -57,8 +59,18 @@ class Family:
                     f"spread_parts names {part!r}, which {request.model} does not have; "
                     f"choose from {', '.join(self.parts)}."
                 )
-        for word, why in self.refused.items():
-            if getattr(request, word):
+        self.refuse(request, self.refused)
+
+    def refuse(self, request: RenderRequest, refused: Mapping[str, str]) -> None:
+        """`UnsupportedError` for the first of ``refused`` (word, why) that a request or a layer of it asks for."""
+        for word, why in refused.items():
+            for layer in request.layers:
+                if getattr(layer, word, None):
+                    raise UnsupportedError(
+                        f"layer {layer.name!r}: {word.replace('_', ' ')} cannot be used with {request.model}: {why}; "
+                        "leave it off or empty."
+                    )
+            if getattr(request, word, None):
                 raise UnsupportedError(
                     f"{word.replace('_', ' ')} cannot be used with {request.model}: {why}; leave it off or empty."
                 )
@@ -99,6 +111,10 @@ class Family:
         branches = [list(range(start, start + images)) for start in range(0, count, images)]
         return branches[-1], branches
 
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Whether a run has negative rows, which guidance steers away from."""
+        return request.guidance > 1
+
     def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
         """How far guidance moves the picture for each unit the negative branch moves by; 0 without such a branch.
 
@@ -109,6 +125,20 @@ class Family:
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
         raise TypeError("a family says where words stand")
+
+    def reaches(self, pipe: Any, request: RenderRequest) -> tuple[Reach, ...]:
+        """Text keys that only part of the picture sees. Raises `PhraseError` where words are not among the keys.
+
+        Here the negative words of layers, at the end of one negative prompt.
+        """
+        text, spans = negative_text(request)
+        if not any(spans) or not self.guided(pipe, request):
+            return ()
+        layers = tuple(
+            dataclasses.replace(layer, span=span) for layer, span in zip(request.layers, spans, strict=True)
+        )
+        found = self.tokens(pipe, request.replace(prompt=text, layers=layers))
+        return tuple(Reach("negative", tuple(keys), (number,)) for number, keys in enumerate(found) if keys)
 
     def cut_off(self, pipe: Any, request: RenderRequest, prompt: str) -> bool:
         """Whether the model reads less than the whole of ``prompt``; its last character is asked for like a layer's."""
@@ -132,7 +162,7 @@ class Family:
         """The words and numbers of the stock call that differ between families."""
         return {
             "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt or None,
+            "negative_prompt": negative_text(request)[0] or None,
             "guidance_scale": request.guidance,
         }
 

@@ -22,7 +22,8 @@ class ChromaFamily(Packed):
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """The empty negative prompt is a prompt too."""
-        return {**super().arguments(pipe, request), "negative_prompt": request.negative_prompt}
+        given = super().arguments(pipe, request)
+        return {**given, "negative_prompt": given["negative_prompt"] or ""}
 
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """T5's places of the words."""

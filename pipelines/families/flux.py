@@ -40,8 +40,16 @@ class FluxFamily(Packed):
 
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     refused: Mapping[str, str] = MappingProxyType(
-        {"negative_prompt": "its guidance is distilled", "guidance_interval": "its guidance is distilled"}
+        {
+            "negative_prompt": "its guidance is distilled",
+            "negative": "its guidance is distilled",
+            "guidance_interval": "its guidance is distilled",
+        }
     )
+
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Never: guidance is distilled."""
+        return False
 
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """No negative prompt."""

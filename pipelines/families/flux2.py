@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from pipelines.attention.kernel import Joint
-from pipelines.errors import UnsupportedError
-from pipelines.families.spans import moved_by_padding, tokens_in_template
+from pipelines.families.base import NOTHING
+from pipelines.families.spans import moved_by_padding, negative_text, tokens_in_template
 from pipelines.families.transformer import TransformerFamily
 from pipelines.request import RenderRequest
 
 TEXT_TOKENS = 512
 """The stock pipelines' own limit, the template's tokens among them."""
-NO_NEGATIVE = "its pipeline has no place for one"
+DISTILLED = "its guidance is distilled"
 
 
 class Flux2Family(TransformerFamily):
@@ -33,8 +33,12 @@ class Flux2Family(TransformerFamily):
     joint = Joint(text_first=True, patch=1)
 
     refused: Mapping[str, str] = MappingProxyType(
-        {"negative_prompt": NO_NEGATIVE, "guidance_interval": "its guidance is distilled"}
+        {"negative_prompt": DISTILLED, "negative": DISTILLED, "guidance_interval": DISTILLED}
     )
+
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Never: guidance is distilled."""
+        return False
 
     def set_timesteps(self, pipe: Any, scheduler: Any, request: RenderRequest, steps: int) -> None:
         """The pipeline's own shift, needed before it runs where the start is a noised picture."""
@@ -106,15 +110,25 @@ class KleinFamily(Flux2Family):
     models = "FLUX.2 Klein"
     text_to_image = "Flux2KleinPipeline"
     two_calls = True
-    refused: Mapping[str, str] = MappingProxyType({"negative_prompt": NO_NEGATIVE})
+    refused = NOTHING
 
     def check(self, request: RenderRequest, pipe: Any) -> None:
-        """Also refuses an interval of guidance where guidance is distilled."""
+        """Where guidance is distilled, also refuses what dev does."""
         super().check(request, pipe)
-        if request.guidance_interval and pipe.config.is_distilled:
-            raise UnsupportedError(
-                f"guidance interval cannot be used with {request.model}: its guidance is distilled; leave it off."
-            )
+        if pipe.config.is_distilled:
+            self.refuse(request, Flux2Family.refused)
+
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Where it is not distilled."""
+        return request.guidance > 1 and not pipe.config.is_distilled
+
+    def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
+        """The negative prompt as states, which is how the pipeline takes one."""
+        given, text = super().arguments(pipe, request), negative_text(request)[0]
+        if text and self.guided(pipe, request):
+            with torch.no_grad():
+                given["negative_prompt_embeds"] = pipe.encode_prompt(text)[0]
+        return given
 
     def options(self, base: Any) -> dict[str, Any]:
         """Whether guidance is distilled."""

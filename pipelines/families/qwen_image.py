@@ -29,7 +29,7 @@ class QwenImageFamily(Packed):
         given = super().arguments(pipe, request)
         scale = given.pop("guidance_scale")
         if scale > 1:
-            return {**given, "true_cfg_scale": scale, "negative_prompt": request.negative_prompt or " "}
+            return {**given, "true_cfg_scale": scale, "negative_prompt": given["negative_prompt"] or " "}
         return {**given, "true_cfg_scale": 1.0, "negative_prompt": None}
 
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:

@@ -24,6 +24,26 @@ def in_final_text(final: Callable[[str], str], prompt: str, spans: Sequence[Span
     return text, [span and (len(final(prompt[: span[0]])), len(final(prompt[: span[1]]))) for span in spans]
 
 
+def with_words(text: str, words: str) -> tuple[str, tuple[int, int]]:
+    """``words`` after a comma at the end of ``text``, and where they stand."""
+    start = text.rstrip()
+    words = " ".join(words.split())
+    start = start and (f"{start} " if start[-1] in ",;:.!?" else f"{start}, ")
+    return start + words, (len(start), len(start) + len(words))
+
+
+def negative_text(request: RenderRequest) -> tuple[str, list[Span]]:
+    """The negative prompt with the negative words of all layers at its end, and where each layer's stand."""
+    text = request.negative_prompt
+    spans: list[Span] = []
+    for layer in request.layers:
+        span = None
+        if layer.negative.strip():
+            text, span = with_words(text, layer.negative)
+        spans.append(span)
+    return text, spans
+
+
 def tokens_of_spans(
     tokenizer: Any,
     text: str,

@@ -14,6 +14,7 @@ WORDS = (
     "spread",
     "avoids",
     "negative_prompt",
+    "negative",
     "keep_shape",
     "look",
     "vary",

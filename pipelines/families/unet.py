@@ -11,8 +11,9 @@ import torch
 
 from pipelines.attention.kernel import Site
 from pipelines.families.base import Family
+from pipelines.families.chunks import Plan, cut, plan
 from pipelines.families.spans import in_final_text, tokens_of_spans
-from pipelines.methods.base import Inputs
+from pipelines.methods.base import Inputs, Reach
 from pipelines.request import RenderRequest
 
 
@@ -56,19 +57,86 @@ class UNetFamily(Family):
         """`text` of the empty prompt at the request's size."""
         return self.text(pipe, "", (request.height, request.width))
 
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """What `encode` makes of each chunk, their states after one another, (1, T, D)."""
+        ranges = cut(prompt, partial(self.fits, pipe)) or [(0, 0)]
+        encoded = [self.encode(pipe, prompt[slice(*one)]) for one in ranges]
+        return encoded[0] | {"states": torch.cat([one["states"] for one in encoded], 1)}
+
     def final_prompt(self, pipe: Any, prompt: str) -> str:
         """The string the pipeline tokenizes: learned multi-vector tokens expanded."""
         text: str = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
         return text
 
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Not where the guidance's strength is an input of the model (LCM)."""
+        return request.guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
+
+    def tokenizers(self, pipe: Any) -> list[Any]:
+        """Those that must agree on how much fits into a chunk."""
+        return [pipe.tokenizer]
+
+    def plan(self, pipe: Any, request: RenderRequest) -> Plan:
+        """How the words are read, in chunks of what the tokenizer takes."""
+        return plan(request, partial(self.fits, pipe), self.guided(pipe, request))
+
+    def fits(self, pipe: Any, text: str) -> bool:
+        """Whether one chunk takes all of a text, learned multi-vector tokens expanded."""
+        final = self.final_prompt(pipe, text)
+        return all(
+            len(words(final, verbose=False)["input_ids"]) <= words.model_max_length
+            for words in self.tokenizers(pipe)
+        )
+
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
-        """For each layer the positions of its words among the text tokens. Raises `PhraseError`."""
-        spans = [layer.span for layer in request.layers]
+        """For each layer the positions of its words among the text tokens of all chunks. Raises `PhraseError`."""
+        found: list[list[int]] = [[] for _ in request.layers]
         names = [layer.name for layer in request.layers]
-        if not any(spans):
-            return [[] for _ in spans]
-        text, spans = in_final_text(partial(self.final_prompt, pipe), request.prompt, spans)
-        return tokens_of_spans(pipe.tokenizer, text, spans, names)
+        for number, chunk in enumerate(self.plan(pipe, request).prompt):
+            if not any(chunk.spans):
+                continue
+            text, spans = in_final_text(partial(self.final_prompt, pipe), chunk.text or "", chunk.spans)
+            places = tokens_of_spans(pipe.tokenizer, text, spans, names)
+            for own, more in zip(found, places, strict=True):
+                own += [place + number * pipe.tokenizer.model_max_length for place in more]
+        return found
+
+    def reaches(self, pipe: Any, request: RenderRequest) -> tuple[Reach, ...]:
+        """A layer's own chunks, and what fills up the shorter of prompt and negative prompt."""
+        return self.plan(pipe, request).reaches(pipe.tokenizer.model_max_length)
+
+    def cut_off(self, pipe: Any, request: RenderRequest, prompt: str) -> bool:
+        """Never: what does not fit is read in further chunks."""
+        return False
+
+    @torch.no_grad()
+    def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
+        """The prompts as they are, or in states where they take more than one chunk."""
+        given = super().arguments(pipe, request)
+        found = self.plan(pipe, request)
+        if found.count == 1:
+            return given
+        del given["prompt"], given["negative_prompt"]
+        sides = (("", found.prompt), ("negative_", found.negative))
+        for side, chunks in sides:
+            if not chunks:
+                continue
+            encoded = [self.encode(pipe, chunk.text) for chunk in chunks]
+            # nothing sees what fills up, so any numbers do; its own keep the statistics of a row as they are
+            filled = [encoded[k % len(encoded)]["states"] for k in range(found.count)]
+            given[f"{side}prompt_embeds"] = torch.cat(filled, 1)
+            if (
+                "pooled" in encoded[0]
+            ):  # the scene's first words stand for the whole, as they do where all is read
+                given[f"{side}pooled_prompt_embeds"] = encoded[0]["pooled"]
+        return given
+
+    def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
+        """One chunk as the pipeline encodes it: ``states`` (1, T, D), and ``pooled`` where the model has it.
+
+        With the text encoder's gradient. None is a negative prompt that is not given.
+        """
+        raise TypeError("a family says how it encodes")
 
     def moment(self, pipe: Any, share: float) -> tuple[float, tuple[float, float]]:
         """A step of the training's schedule, and its level from the scheduler's own betas."""
@@ -96,9 +164,19 @@ class UNetFamily(Family):
         return output
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
-        """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""
+        """Append ``count`` rows of ``text`` to the denoiser's keyword arguments, as long as those there are."""
         states = kwargs["encoder_hidden_states"]
-        kwargs["encoder_hidden_states"] = torch.cat([states, text["states"].to(states).expand(count, -1, -1)])
+        own = text["states"].to(states)
+        own = own.repeat(1, states.shape[1] // own.shape[1], 1)
+        kwargs["encoder_hidden_states"] = torch.cat([states, own.expand(count, -1, -1)])
+        added = kwargs.get("added_cond_kwargs")
+        if added and "image_embeds" in added:
+            # no picture prompt, as IP-Adapter says it: zeros; in a new dict, as the pipeline keeps its own
+            rows = [
+                torch.cat([one, torch.zeros_like(one[:1]).expand(count, *one.shape[1:])])
+                for one in added["image_embeds"]
+            ]
+            kwargs["added_cond_kwargs"] = {**added, "image_embeds": rows}
         condition = kwargs.get("timestep_cond")
         if condition is not None:
             kwargs["timestep_cond"] = torch.cat([condition, condition[:1].expand(count, -1)])
@@ -117,9 +195,9 @@ class SDFamily(UNetFamily):
         """A safety checker that the user's pipeline has stays required."""
         return {"requires_safety_checker": base.components.get("safety_checker") is not None}
 
-    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-        """States (1, T, D)."""
-        states, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)
+    def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
+        """No negative prompt is the empty one."""
+        states, _ = pipe.encode_prompt(text or "", pipe._execution_device, 1, False)
         return {"states": states}
 
 
@@ -137,13 +215,27 @@ class SDXLFamily(UNetFamily):
         keep = {"force_zeros_for_empty_prompt": base.config.get("force_zeros_for_empty_prompt", True)}
         return {**keep, "add_watermarker": False}
 
-    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-        """States, pooled text and the sizes of an uncropped picture of that size."""
+    def tokenizers(self, pipe: Any) -> list[Any]:
+        """Both; their words have the same places."""
+        return [pipe.tokenizer, pipe.tokenizer_2]
+
+    def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
+        """No negative prompt is the empty one, or zeros where the model was trained so."""
         states, _, pooled, _ = pipe.encode_prompt(
-            prompt, device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            text or "",
+            device=pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
-        ids = torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)
-        return {"states": states, "pooled": pooled, "ids": ids}
+        if text is None and pipe.config.force_zeros_for_empty_prompt:
+            states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
+        return {"states": states, "pooled": pooled}
+
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """Also the sizes of an uncropped picture of that size."""
+        text = super().text(pipe, prompt, size)
+        states = text["states"]
+        return text | {"ids": torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)}
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Also the added conditions, in a new dict: the pipeline keeps its own from step to step."""

@@ -38,6 +38,10 @@ class ZImageFamily(TransformerFamily):
         branches = [list(range(start, start + images)) for start in range(0, count, images)]
         return branches[0], branches
 
+    def guided(self, pipe: Any, request: RenderRequest) -> bool:
+        """Above 0."""
+        return request.guidance > 0
+
     def steering(self, pipe: Any, request: RenderRequest, branches: list[list[int]]) -> float:
         """c + g (c − u)."""
         return request.guidance if len(branches) > 1 else 0.0

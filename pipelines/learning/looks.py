@@ -16,10 +16,10 @@ from pipelines.learning import cache, invert
 from pipelines.learning.invert import learn
 from pipelines.learning.tokens import Rows, begin_with, offloaded, wearing
 from pipelines.learning.views import LARGEST, SMALLEST, plain
-from pipelines.learning.words import worded
+from pipelines.learning.words import worded, words_of
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, digest
-from pipelines.request import MAX_VECTORS, LookRequest, RenderRequest
+from pipelines.request import MAX_VECTORS, LayerRequest, RenderRequest
 from pipelines.sampling import plan
 
 Say = Callable[[str, int, int], None]
@@ -42,35 +42,42 @@ def with_looks(
 ) -> Iterator[Worn]:
     """The loaded model and the request to run with, learned tokens in both; untouched where no look is asked for.
 
-    A layer without words, or frozen, has nothing that could look like anything, and is left out; so are all where no
-    step is run. ``folder`` keeps what is learned, None for the user's own. What ``say`` raises ends the learning.
-    Raises `UnsupportedError` where a look must be learned and parts of the model wait off the device.
+    Images with prompts of their own (variants) have a look for each wording of a layer, so that each is the picture
+    that its prompt alone would give. A layer without words, or frozen, has nothing that could look like anything, and
+    is left out; so are all where no step is run. ``folder`` keeps what is learned, None for the user's own. What
+    ``say`` raises ends the learning. Raises `UnsupportedError` where a look must be learned and parts of the model wait
+    off the device.
     """
+    told = [request.of_image(image) for image in range(len(request.variants) or 1)]
     asked = [
-        (number, look)
-        for number, layer in enumerate(request.layers)
-        if (look := layer.look) is not None and layer.span and layer.harmonize > 0
+        (number, words_of(one, number))
+        for one in told
+        for number, layer in enumerate(one.layers)
+        if layer.look is not None and layer.span and layer.harmonize > 0
     ]
     if not asked or plan(request).count == 0:
         yield Worn(loaded, request)
         return
     pipe, family = loaded.pipe, loaded.family
-    family.tokens(pipe, request)  # words that are cut off are told before minutes of learning
+    tokens = {one: f"<look-{count}>" for count, one in enumerate(dict.fromkeys(asked))}
+    dressed = worded(request, tokens)  # and what is too long, told before minutes of learning
+    for one in told:
+        family.tokens(pipe, one)
+        family.reaches(pipe, one)
     weights = cache.fingerprint(
         [family.denoiser(pipe), *(getattr(pipe, name) for _, name in family.encoders)]
     )
     maker = _Maker(pipe, family, loaded.card, weights, folder or cache.folder(), say, warn)
-    tokens, rows, facts = {}, {}, []
-    for number, look in asked:
-        token = tokens[number] = f"<look-{number}>"
-        rows[token], fact = maker.make(request, pictures, number, token, look)
+    rows, facts = {}, []
+    for (number, words), token in tokens.items():
+        rows[token], fact = maker.make(request.layers[number], words, pictures, token)
         facts.append(fact)
     with wearing(pipe, family, rows) as worn:
-        dressed = dataclasses.replace(loaded, pipe=worn)
+        copy = dataclasses.replace(loaded, pipe=worn)
         try:
-            yield Worn(dressed, worded(request, tokens), tuple(facts))
+            yield Worn(copy, dressed, tuple(facts))
         finally:
-            loaded.preview_matrix = dressed.preview_matrix  # fitted once a model
+            loaded.preview_matrix = copy.preview_matrix  # fitted once a model
 
 
 def _begin(pipe: Any, family: Any, words: str, vectors: int) -> Rows:
@@ -97,11 +104,12 @@ class _Maker:
     warn: Warn
 
     def make(
-        self, request: RenderRequest, pictures: PictureStore, number: int, token: str, look: LookRequest
+        self, layer: LayerRequest, words: str, pictures: PictureStore, token: str
     ) -> tuple[Rows, dict[str, object]]:
-        """The vectors of layer ``number``, and what the report tells of them."""
-        layer = request.layers[number]
-        words = request.prompt[slice(*layer.span or (0, 0))]
+        """The vectors that stand before a layer's words, and what the report tells of them."""
+        look = layer.look
+        if look is None:
+            raise ValueError("a layer without a look learns none")
         begin = _begin(self.pipe, self.family, words, look.vectors)
         cutout = plain(pictures.get(look.cutout))
         said = {

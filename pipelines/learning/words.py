@@ -7,26 +7,47 @@ words may forget what the thing is. On the embedded model they did within 60 ste
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipelines.request import RenderRequest
 
+Span = tuple[int, int] | None
+Tokens = Mapping[tuple[int, str], str]
+"""A token for each (number of a layer, words that it stands before)."""
 
-def worded(request: RenderRequest, tokens: Mapping[int, str]) -> RenderRequest:
-    """The request with a token before the words of each layer numbered; the layer's span covers both."""
-    prompt = request.prompt
-    spans = [layer.span for layer in request.layers]
-    for number, token in tokens.items():
-        span = spans[number]
-        if span is None:
-            raise ValueError("a look stands at words")
-        at, longer = span[0], len(token) + 1
-        prompt = f"{prompt[:at]}{token} {prompt[at:]}"
-        for other, one in enumerate(spans):
-            if one is not None and one[0] >= at:
-                spans[other] = (one[0] + longer, one[1] + longer)
-        spans[number] = (at, span[1] + longer)
+
+def words_of(request: RenderRequest, number: int) -> str:
+    """The words of layer ``number``; none where it has pixels only."""
+    return request.prompt[slice(*request.layers[number].span or (0, 0))]
+
+
+def worded(request: RenderRequest, tokens: Tokens) -> RenderRequest:
+    """The request with a token before the words that have one, in the prompt and in those of its variants.
+
+    A layer's span covers both.
+    """
+    prompt, spans = _worded(request.prompt, [layer.span for layer in request.layers], tokens)
     layers = tuple(
         dataclasses.replace(layer, span=span) for layer, span in zip(request.layers, spans, strict=True)
     )
-    return request.replace(prompt=prompt, layers=layers)
+    variants = []
+    for one in request.variants:
+        text, places = _worded(one.prompt, one.spans, tokens)
+        variants.append(dataclasses.replace(one, prompt=text, spans=tuple(places)))
+    return request.replace(prompt=prompt, layers=layers, variants=tuple(variants))
+
+
+def _worded(prompt: str, spans: Sequence[Span], tokens: Tokens) -> tuple[str, list[Span]]:
+    """One prompt and its spans; layers that share a place share the tokens there."""
+    before: dict[int, str] = {}
+    for number, span in enumerate(spans):
+        if span is not None and (token := tokens.get((number, prompt[slice(*span)]))) is not None:
+            before[span[0]] = before.get(span[0], "") + f"{token} "
+
+    def moved(place: int) -> int:
+        return place + sum(len(token) for at, token in before.items() if at < place)
+
+    text = ""
+    for place, character in enumerate(prompt):
+        text += before.get(place, "") + character
+    return text, [span and (moved(span[0]), moved(span[1])) for span in spans]

@@ -18,6 +18,7 @@ from pipelines.loading.failures import first_line, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model
 from pipelines.loading.options import LoadOptions, Lora
 from pipelines.loading.placing import check_room, choose_device, free_memory, place, quantization
+from pipelines.loading.remarks import silence
 from pipelines.models import ModelCard
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
         raise ModelError(
             "the embedded model's weights are not installed; install the package again, or choose a model."
         )
+    silence()
     device = choose_device(options)
     name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)
     try:

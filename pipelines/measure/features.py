@@ -4,6 +4,7 @@ measurements.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ class Features:
             found = self.model.visual_projection(self.model.vision_model(pixel_values=x).pooler_output)
             parts.append(found / found.norm(dim=1, keepdim=True))
         return np.asarray(torch.cat(parts).numpy())
+
+    def knows(self, text: str) -> bool:
+        """Whether each word is one of the vocabulary's own; others are spelt in pieces that mean nothing to it."""
+        pieces = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return 0 < len(pieces) <= len(re.findall(r"\w+|[^\w\s]+", text))
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Vectors:

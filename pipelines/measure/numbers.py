@@ -18,6 +18,7 @@ from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import AvoidRequest, RenderRequest
 
 if TYPE_CHECKING:
+    from pipelines.measure.encoders import PictureFeatures
     from pipelines.measure.features import Features
 
 CHANGED = 8
@@ -43,9 +44,21 @@ def shown(picture: Pixels, mask: Mask) -> Pixels | None:
     return np.where(mask[box][..., None], picture[box], np.uint8(GREY))
 
 
-def measured(result: RenderResult, pictures: PictureStore) -> RenderResult:
-    """The result with ``report["numbers"]``, as `numbers` finds them; ``pictures`` holds the request's."""
-    found = numbers(result.request, result.pictures, pictures)
+def measured(
+    result: RenderResult, pictures: PictureStore, features: PictureFeatures | None = None
+) -> RenderResult:
+    """The result with ``report["numbers"]``, as `numbers` finds them; ``pictures`` holds the request's.
+
+    Where the run was watched (``report["attention"]``) also with what of each layer is there.
+    """
+    found = numbers(result.request, result.pictures, pictures, features)
+    attention = result.report.get("attention")
+    if isinstance(attention, list) and result.pictures and result.request.collage is not None:
+        from pipelines.measure.layers import layer_numbers
+
+        judge = _embedded()
+        found["layers"] = layer_numbers(result.request, result.pictures, pictures, attention, judge)
+        found["layers_by"] = "attention alone, no CLIP is installed" if judge is None else "the embedded CLIP"
     return replace(result, report={**result.report, "numbers": found}) if found else result
 
 
@@ -53,7 +66,7 @@ def numbers(
     request: RenderRequest,
     images: tuple[Pixels, ...],
     pictures: PictureStore,
-    features: Features | None = None,
+    features: PictureFeatures | None = None,
 ) -> dict[str, Any]:
     """JSON-ready; a list has one number an image. Only what there is to tell:
 
@@ -61,8 +74,9 @@ def numbers(
     ``distance``, 1 − mean cosine over the pairs, and ``vendi``, the number of different pictures that the batch counts
     for. ``avoids``, for each reference that acts: its ``name`` and the similarity to it ``inside`` its reach (the layer
     it is confined to, else the whole picture) and ``outside`` (None where that is nothing). Where a reference has a
-    mask, only what is in it is compared. ``features`` replaces the embedded CLIP; without it and its weights there are
-    no similarities.
+    mask, only what is in it is compared. ``vary``, where layers do: the distance between the images ``inside`` those
+    layers and ``outside``, and ``apart``, the largest difference of a pixel outside, of 255. ``features`` replaces the
+    embedded CLIP; without it and its weights there are no similarities.
     """
     found: dict[str, Any] = {}
     if request.collage is not None:
@@ -80,25 +94,63 @@ def numbers(
         vectors = features.pictures(images)
         distance = round(mean_pairwise_distance(vectors), 4)
         found["spread"] = {"distance": distance, "vendi": round(vendi(vectors), 4)}
+        inside = _varying(request, pictures)
+        if inside is not None:
+            found["vary"] = agreement(inside, images, features)
     if avoids:
         found["avoids"] = [_nearness(avoid, request, images, pictures, features) for avoid in avoids]
     return found
 
 
 def told(found: dict[str, Any], image: int) -> list[str]:
-    """The numbers of one image in words, those of the batch with them."""
+    """The numbers of one image in words, those of the batch with them.
+
+    Also ``outside``, where one ``layer`` alone was rendered: the ``largest`` difference outside it, for each image.
+    """
     lines = []
     if "changed" in found:
         lines.append(f"changed {100 * float(found['changed'][image]):.0f} %")
+    if "outside" in found:
+        name = " ".join(str(found["outside"]["layer"])[:100].split())
+        lines.append(f"outside {name!r} at most {int(found['outside']['largest'][image])} of 255")
     if "spread" in found:
         distance, vendi = (float(found["spread"][word]) for word in ("distance", "vendi"))
         lines.append(f"spread {distance:.3f}, vendi {vendi:.2f}")
+    if "vary" in found:
+        vary = found["vary"]
+        parts = [
+            f"{word} {float(vary[word]):.3f}" for word in ("inside", "outside") if vary[word] is not None
+        ]
+        lines.append(f"vary {', '.join(parts)}, at most {int(vary['apart'])} of 255 outside")
     for avoid in found.get("avoids", ()):
         name = " ".join(str(avoid["name"])[:100].split())
         places = (("inside", f"near {name!r}"), ("outside", "outside"))
         parts = [f"{word} {float(avoid[at][image]):.3f}" for at, word in places if avoid[at] is not None]
         lines += [", ".join(parts)] if parts else []
+    if found.get("layers"):
+        from pipelines.measure.layers import lost_in
+
+        lines += lost_in(found["layers"], image) or ["no layer lost"]
+        lines[-1] += f" (by {found['layers_by']})"
     return lines
+
+
+def _varying(request: RenderRequest, pictures: PictureStore) -> Mask | None:
+    """Where layers vary; None where none does."""
+    masks = [pictures.get(layer.mask) >= 128 for layer in request.layers if layer.vary]
+    return np.logical_or.reduce(masks) if masks else None
+
+
+def agreement(inside: Mask, images: tuple[Pixels, ...], features: PictureFeatures) -> dict[str, Any]:
+    from pipelines.measure.features import mean_pairwise_distance
+
+    found: dict[str, Any] = {}
+    for word, mask in (("inside", inside), ("outside", ~inside)):
+        parts = [part for picture in images if (part := shown(picture, mask)) is not None]
+        found[word] = round(mean_pairwise_distance(features.pictures(parts)), 4) if parts else None
+    stack = np.stack(images).astype(np.int16)
+    apart = (stack.max(0) - stack.min(0)).max(-1)[~inside]
+    return {**found, "apart": int(apart.max(initial=0))}
 
 
 def _nearness(
@@ -106,7 +158,7 @@ def _nearness(
     request: RenderRequest,
     images: tuple[Pixels, ...],
     pictures: PictureStore,
-    features: Features,
+    features: PictureFeatures,
 ) -> dict[str, Any]:
     whole = np.ones((request.height, request.width), np.bool_)
     counts = whole if avoid.mask is None else pictures.get(avoid.mask) >= 128

@@ -36,7 +36,12 @@ def methods_for(request: RenderRequest) -> list[Method]:
                     f"layer {layer.name!r}: {word.replace('_', ' ')} is not built yet; {advice}."
                 )
     chosen: list[Method] = []
-    if any(layer.span and (layer.attend_inside or layer.attend_outside) for layer in request.layers):
+    spans = [one.spans for one in request.variants] or [tuple(layer.span for layer in request.layers)]
+    has_words = [any(each) for each in zip(*spans, strict=True)]
+    if any(
+        told and (layer.attend_inside or layer.attend_outside)
+        for told, layer in zip(has_words, request.layers, strict=True)
+    ):
         chosen.append(LayerAttention())
     if any(avoid.alpha for avoid in request.avoids):
         chosen += [ReferenceRows(), Avoid()]

@@ -18,6 +18,21 @@ from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Text keys that only part of the picture sees.
+
+    In ``rows`` ("prompt", "negative" or "reference" rows) the text tokens ``keys`` are seen inside the masks of
+    ``layers``, numbers in `RenderRequest.layers`, or with ``inside`` false only outside of them. No layers and
+    ``inside`` means that nothing sees them: what makes rows equally long.
+    """
+
+    rows: str
+    keys: tuple[int, ...]
+    layers: tuple[int, ...] = ()
+    inside: bool = True
+
+
 @dataclass
 class Run:
     """One pipeline call. Filled by the engine before the first step.
@@ -26,7 +41,8 @@ class Run:
     told anew (as another list) when the pipeline sets its own shift; ``first`` is the step that the run starts at,
     ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
     latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
-    token positions of layer l's words.
+    token positions of layer l's words; where the images have prompts of their own, ``variant_tokens[k][l]`` are those
+    of image k in their place. ``reaches`` say which text keys are not seen everywhere.
     """
 
     request: RenderRequest
@@ -47,11 +63,17 @@ class Run:
     dtype: torch.dtype
     clean: torch.Tensor | None = None
     noise: torch.Tensor | None = None
+    variant_tokens: list[list[list[int]]] = field(default_factory=list)
+    reaches: tuple[Reach, ...] = ()
 
     @property
     def active_steps(self) -> int:
         """How many of the steps that are run NegToMe acts in: the request's share, at least one."""
-        return max(1, round(self.request.window * (self.steps - self.first)))
+        return self.steps_of(self.request.window)
+
+    def steps_of(self, window: float) -> int:
+        """How many of the steps that are run a share of them is, at least one."""
+        return max(1, round(window * (self.steps - self.first)))
 
 
 @dataclass
@@ -60,8 +82,8 @@ class Step:
 
     ``conditional`` lists the rows guided by the prompt, ``branches`` the rows of each guidance branch, images in
     order; ``steering`` is how far guidance moves the picture for each unit that the negative branch moves by, the other
-    way, and 0 where there is no such branch. ``references`` is filled by reference rows: row numbers after the
-    pipeline's own.
+    way, and 0 where there is no such branch. ``references`` is filled by reference rows: the row, after the pipeline's
+    own, of each avoid that acts in this step, by its number in the request.
     """
 
     index: int
@@ -71,7 +93,7 @@ class Step:
     conditional: list[int]
     branches: list[list[int]]
     steering: float = 0.0
-    references: list[int] = field(default_factory=list)
+    references: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass

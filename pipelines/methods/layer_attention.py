@@ -42,29 +42,34 @@ class LayerAttention(Method):
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Read masks and token positions; nothing is installed when every strength is 0."""
-        pairs = [
-            (number, token)
-            for number, layer in enumerate(run.request.layers)
-            if layer.attend_inside or layer.attend_outside
-            for token in run.tokens[number]
+        layers, device = run.request.layers, run.device
+        strong = [
+            number for number, layer in enumerate(layers) if layer.attend_inside or layer.attend_outside
         ]
+        # where each image has a prompt of its own, the columns of its words are its own too
+        owners = [
+            {token: number for number in strong for token in tokens[number]}
+            for tokens in run.variant_tokens or [run.tokens]
+        ]
+        places = list(dict.fromkeys(token for owner in owners for token in owner))
         self._run = run
         self._step: Step | None = None
+        self._words: int | None = None
         self._rows: slice | list[int] = []
-        device = run.device
-        layers = run.request.layers
-        self._token = torch.tensor([token for _, token in pairs], device=device, dtype=torch.long)
-        self._last = max((token for _, token in pairs), default=-1)
-        self._columns = bias_columns(
-            torch.tensor([layer.attend_inside for layer in layers]),
-            torch.tensor([layer.attend_outside for layer in layers]),
-            torch.tensor([number for number, _ in pairs], dtype=torch.long),
-        ).to(device)
+        self._token = torch.tensor(places, device=device, dtype=torch.long)
+        self._last = max(places, default=-1)
+        inside = torch.tensor([layer.attend_inside for layer in layers])
+        outside = torch.tensor([layer.attend_outside for layer in layers])
+        columns = []
+        for owner in owners:
+            numbers = torch.tensor([owner.get(token, -1) for token in places], dtype=torch.long)
+            columns.append(bias_columns(inside, outside, numbers.clamp_min(0)) * (numbers >= 0))
+        self._columns = torch.stack(columns).to(device)
         # a 0-d tensor: as a float a compiled model would be compiled again at each step
         self._weight = torch.zeros((), device=device)
         # all at once: built inside a compiled forward they would compile it again at the next step
         self._grids: dict[int, torch.Tensor] = {}
-        if pairs:
+        if places:
             masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in layers]
             for h, w in grids(run.latent_size):
                 self._grids[h * w] = self._spread_over((h, w), masks).to(device)
@@ -73,6 +78,8 @@ class LayerAttention(Method):
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Set the step's weight from its noise level."""
         self._step = step
+        words = inputs.kwargs.get("encoder_hidden_states")
+        self._words = words.shape[1] if isinstance(words, torch.Tensor) else None
         count = len(step.conditional)
         first = step.conditional[0] if count else 0
         together = step.conditional == list(range(first, first + count))
@@ -90,6 +97,8 @@ class LayerAttention(Method):
         step, joint = self._step, site.joint
         if not (site.cross or joint) or step is None or not len(step.conditional):
             return None
+        if site.cross and self._words is not None and key.shape[2] != self._words:
+            return None  # no words: an IP-Adapter's picture prompt
         places = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
         start = joint.text_start(step.latent_size) if joint else 0
         if start + self._last >= key.shape[2]:
@@ -105,7 +114,7 @@ class LayerAttention(Method):
         largest = logits.amax(-1).amax(1).float().clamp(0, limit)
         # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
         padded = -(-key.shape[2] // 8) * 8
-        columns = self._columns.new_zeros((len(largest), len(self._columns), padded))
+        columns = self._columns.new_zeros((len(largest), self._columns.shape[1], padded))
         columns[:, :, tokens] = self._columns * (largest * self._weight)[:, None]
         bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))
         values = torch.matmul(spread, columns).clamp_(-limit, limit).to(query.dtype)

@@ -15,6 +15,7 @@ import torch
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of, grids
+from pipelines.methods.thinning import picked, thinned, thins
 from pipelines.methods.vary import token_alpha, varying_layers, varying_masks
 
 CHUNK = 1024
@@ -75,9 +76,12 @@ class _InSelfAttention(Method):
         kernel.map_output.append(self.map_output)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
-        """Remember the step; only the first ``active_steps`` count."""
-        active = step.index - self._run.first < self._run.active_steps
-        self._step = step if active else None
+        """Remember the step where this acts in it."""
+        self._step = step if self.acts(step) else None
+
+    def acts(self, step: Step) -> bool:
+        """Only the first ``active_steps`` count."""
+        return step.index - self._run.first < self._run.active_steps
 
     def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
         """Heads joined to features, pushed, and split again; the same tensor where nothing is to be done."""
@@ -119,7 +123,11 @@ class Spread(_InSelfAttention):
     of all their tokens as its partner (with the released axis, which knows one reference only, the mean of the pushes
     from each); "nearest", the one image whose tokens match best on average, so that a push does not mix partners of
     several pictures; "first", the paper's rule, image 0 of each branch, which does not move itself.
-    ``spread_every`` n > 1 matches with every n-th token of a reference only: as many comparisons fewer.
+    ``spread_every`` n > 1 matches with every n-th token of a reference only: as many comparisons fewer. Else fine grids
+    are thinned where the model card says so (`thinning`).
+
+    By ``spread_by`` "push", as in the paper, in the rows of every guidance branch; by "guidance", ours, the rows of the
+    negative branch are pulled towards the other images and guidance steers apart, as `Avoid` does and for its reason.
     """
 
     order = 30
@@ -144,10 +152,17 @@ class Spread(_InSelfAttention):
         alpha = self._alpha(grid)
         if isinstance(alpha, torch.Tensor):
             alpha = alpha.to(features.dtype)
+        branches = step.branches
+        if request.spread_by == "guidance" and step.steering > 0:
+            branches = [branch for branch in branches if not set(branch) & set(step.conditional)]
+            alpha = -alpha / max(1.0, step.steering)
+        if not branches:
+            return features
+        reference = self._reference(features, grid)
         out = features.clone()
-        for branch in step.branches:
+        for branch in branches:
             for row in branch:
-                partners = self._partners(features, branch, row)
+                partners = self._partners(features, reference, branch, row)
                 if not partners:
                     continue
                 if request.axis == "released":
@@ -157,15 +172,24 @@ class Spread(_InSelfAttention):
                     ]
                     out[row] += torch.stack(pushes).mean(0)
                 else:
-                    reference = features[partners, :: request.spread_every].flatten(0, 1)
-                    out[row] += push(features[row], reference, alpha, request.spread_threshold)
+                    others = reference[partners].flatten(0, 1)
+                    out[row] += push(features[row], others, alpha, request.spread_threshold)
         return out
 
     def parts(self) -> tuple[str, ...]:
         """Those that the request names, else what the model card says."""
         return self._run.request.spread_parts or super().parts()
 
-    def _partners(self, features: torch.Tensor, branch: list[int], row: int) -> list[int]:
+    def _reference(self, features: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """What of each row others are matched with: (rows, N, D) → (rows, M, D)."""
+        request = self._run.request
+        if request.spread_every == 1 and thins(self._run.card, request, grid):
+            return thinned(features, grid)
+        return features[:, :: request.spread_every]
+
+    def _partners(
+        self, features: torch.Tensor, reference: torch.Tensor, branch: list[int], row: int
+    ) -> list[int]:
         """The rows that ``row`` is pushed away from; none for one that does not move."""
         request = self._run.request
         others = [other for other in branch if other != row]
@@ -176,9 +200,7 @@ class Spread(_InSelfAttention):
                 max(
                     others,
                     key=lambda other: float(
-                        match(features[row], features[other, :: request.spread_every], axis=request.axis)[
-                            0
-                        ].mean()
+                        match(features[row], reference[other], axis=request.axis)[0].mean()
                     ),
                 )
             ]
@@ -187,14 +209,18 @@ class Spread(_InSelfAttention):
 
 @dataclass
 class _Reach:
+    """``allowed`` of the reference's tokens count; ``places`` of them are compared, None for all on their grid."""
+
     allowed: torch.Tensor | None
     inside: torch.Tensor
+    places: torch.Tensor | None = None
 
 
 class Avoid(_InSelfAttention):
     """Away from reference pictures, whose rows `reference_rows` adds to the batch while this acts.
 
-    By "push", as in the paper: α (f − r) is added in the rows of every guidance branch.
+    By "push", as in the paper: α (f − r) is added in the rows of every guidance branch. α below 0 is the same towards
+    the reference, which the paper calls style guidance; a blurred copy to be avoided is its quality guidance.
 
     By "guidance": the rows of the negative branch are pulled towards the reference, f + α (r − f) / max(1, s), so that
     guidance steers the picture away. Ours, because the prompt's rows keep their features: at the same loss of
@@ -228,7 +254,21 @@ class Avoid(_InSelfAttention):
             layer = run.request.layers[avoid.layer]
             mask = torch.from_numpy(run.pictures.get(layer.mask).copy()).to(run.device)
             inside = area_resized(mask[None] / 255, grid).flatten()
+        if allowed is not None and bool(allowed.any()) and thins(run.card, run.request, grid):
+            return _Reach(None, inside, picked(allowed, grid))
         return _Reach(allowed, inside)
+
+    def acts(self, step: Step) -> bool:
+        """Where a reference is in the batch: each has a window of its own."""
+        return bool(step.references)
+
+    def _reference(self, features: torch.Tensor, grid: tuple[int, int], reach: _Reach) -> torch.Tensor:
+        """What of a reference's row (1, N, D) is matched with: (M, D)."""
+        if reach.places is not None:
+            return features[0, reach.places]
+        if reach.allowed is None and thins(self._run.card, self._run.request, grid):
+            return thinned(features, grid)[0]
+        return features[0]
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
@@ -237,13 +277,14 @@ class Avoid(_InSelfAttention):
             rows = [row for row in rows if row not in step.conditional]
             sign = -1 / max(1.0, step.steering)
         out = features.clone()
-        for number, reference_row in enumerate(step.references):
+        for number, reference_row in step.references.items():
             avoid, reach = request.avoids[number], self._reaches[grid, number]
             alpha = (sign * avoid.alpha * reach.inside).to(features.dtype)
+            reference = self._reference(features[reference_row : reference_row + 1], grid, reach)
             for row in rows:
                 out[row] += push(
                     features[row],
-                    features[reference_row],
+                    reference,
                     alpha,
                     avoid.threshold,
                     reach.allowed,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SCHEDULERS = ("dpm++2m", "euler", "euler_a", "ddim", "lcm", "unipc")
 FLOW_SCHEDULERS = ("flow_euler",)
 """What the transformer families run on: their own flow-matching Euler, with the shift that their config asks for."""
+THIN_FROM = 2048
+"""Tokens from which on a grid counts as fine: at a megapixel the finest of SDXL and FLUX has about 4096, SDXL's next
+1024, in every aspect ratio; this is as far from both. Ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +21,14 @@ class ModelCard:
     ``source`` is a folder or a hub id. ``factor`` is pixels per latent cell, ``side`` the side in pixels it was
     trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
     ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer).
-    ``origin`` says where the defaults come from.
+    ``thin_from`` is the number of tokens of a grid from which on reference tokens are thinned to one of four
+    (`methods.thinning`), None for never. ``origin`` says where the defaults come from.
 
-    ``window`` is the share of the steps in which NegToMe acts, None for that of every model. ``file`` is the one
+    ``own`` holds defaults of its words in place of those of every model (`studio.to_request.DEFAULTS`): for a few-step
+    model the ``window``, the share of the steps in which NegToMe acts. ``file`` is the one
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
+    ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less.
     A look is learned in ``look_steps`` of ``look_batch`` views of ``look_side`` pixels, None for ``side``: 250 of 4 in
     the released Collage Diffusion code.
     """
@@ -38,14 +45,21 @@ class ModelCard:
     factor: int = 8
     smallest_grid: int = 32
     negtome_blocks: tuple[str, ...] = ("up",)
-    window: float | None = None
+    thin_from: int | None = None
+    own: Mapping[str, float] = field(default_factory=dict)
     file: str | None = None
     spacing: str | None = None
     half: str = "float16"
     tiny: str | None = None
+    least: float = 0.5
     look_steps: int = 250
     look_batch: int = 4
     look_side: int | None = None
+
+    @property
+    def least_side(self) -> int:
+        """``least`` in pixels."""
+        return round(self.least * self.side)
 
     @property
     def folder(self) -> Path | None:

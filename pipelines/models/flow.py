@@ -6,7 +6,7 @@ released FLUX code acts (t from 1000 to 900). The grids are a quarter of the fin
 
 import dataclasses
 
-from pipelines.models.card import FLOW_SCHEDULERS, ModelCard
+from pipelines.models.card import FLOW_SCHEDULERS, THIN_FROM, ModelCard
 
 _PARTS = ("double", "single")
 
@@ -20,6 +20,7 @@ FLUX = ModelCard(
     steps=28,
     guidance=3.5,
     smallest_grid=16,
+    thin_from=THIN_FROM,
     negtome_blocks=_PARTS,
     half="bfloat16",
     tiny="madebyollin/taef1",
@@ -33,7 +34,7 @@ SCHNELL = dataclasses.replace(
     source="black-forest-labs/FLUX.1-schnell",
     steps=4,
     guidance=0.0,
-    window=0.25,
+    own={"window": 0.25},
     origin="4 steps, guidance 0: diffusers' example",
 )
 SD3 = dataclasses.replace(
@@ -68,7 +69,7 @@ KLEIN = dataclasses.replace(
     source="black-forest-labs/FLUX.2-klein-4B",
     steps=4,
     guidance=1.0,
-    window=0.75,
+    own={"window": 0.75},
     origin="4 steps, guidance 1: its model page",
 )
 QWEN = dataclasses.replace(
@@ -88,7 +89,7 @@ Z_IMAGE = dataclasses.replace(
     source="Tongyi-MAI/Z-Image-Turbo",
     steps=8,
     guidance=0.0,
-    window=0.375,
+    own={"window": 0.375},
     origin="8 steps, guidance 0: diffusers' example",
 )
 CHROMA = dataclasses.replace(

@@ -1,6 +1,9 @@
-"""Stable Diffusion 1.5, 2.1 and XL: ids and the defaults their users know."""
+"""Stable Diffusion 1.5, 2.1 and XL: ids and the defaults their users know.
 
-from pipelines.models.card import ModelCard
+They were trained at one size each and fall apart well below it, hence ``least``: common use, not measured here.
+"""
+
+from pipelines.models.card import THIN_FROM, ModelCard
 
 SD15 = ModelCard(
     name="sd15",
@@ -11,6 +14,8 @@ SD15 = ModelCard(
     steps=25,
     guidance=7.0,
     smallest_grid=16,
+    thin_from=THIN_FROM,
+    least=0.75,
     tiny="madebyollin/taesd",
     origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; "
     "grid: as for XL a quarter of the finest",
@@ -24,6 +29,8 @@ SD21 = ModelCard(
     steps=25,
     guidance=7.0,
     smallest_grid=24,
+    thin_from=THIN_FROM,
+    least=0.75,
     tiny="madebyollin/taesd",
     origin="as Stable Diffusion 1.5",
 )
@@ -36,6 +43,8 @@ SDXL = ModelCard(
     steps=30,
     guidance=5.0,
     smallest_grid=32,
+    thin_from=THIN_FROM,
+    least=0.75,
     tiny="madebyollin/taesdxl",
     look_batch=2,  # ours, for its size
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",

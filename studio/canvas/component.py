@@ -6,6 +6,7 @@ reports travel as data, and the JavaScript puts them into the page as text.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import gradio as gr
 
-from studio.canvas.exchange import without_addresses
+from pipelines.errors import DocumentError
+from studio.canvas.exchange import sketch, without_addresses
 from studio.document import Collage
 from studio.field_errors import field_schema
 from studio.phrases import place_phrases
+from studio.suggest import suggest as suggest_values
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
@@ -29,7 +32,9 @@ SCRIPTS = (
     "view.js",
     "drawer.js",
     "layers.js",
+    "suggest.js",
     "inspector.js",
+    "spread.js",
     "scene.js",
     "avoid.js",
     "results.js",
@@ -75,6 +80,17 @@ def weave(data: dict[str, Any]) -> str:
     return place_phrases(prompt, layers)[0]
 
 
+def suggest(data: Any) -> list[dict[str, Any]]:
+    """Starting values for open fields of a page document's layers, whose pictures it need not have; none for nonsense.
+
+    Each is {"layer": id, "word": field, "value": number, "reason": sentence}.
+    """
+    try:
+        return [dataclasses.asdict(one) for one in suggest_values(*sketch(data))]
+    except DocumentError:
+        return []
+
+
 def most_of(group: str) -> int:
     """How many layers or references a collage may have."""
     return int(field_schema(Collage, (group,))["maxItems"])
@@ -102,7 +118,7 @@ class CollageCanvas(gr.HTML):
             "js_on_load": _MOUNT,
             "apply_default_css": False,
             "head": head(),
-            "server_functions": [weave],
+            "server_functions": [weave, suggest],
         }
         super().__init__(value=value, settings=settings, run=run, saved=saved, **{**rest, **fixed})
 

@@ -2,7 +2,9 @@
 
 A page document is a collage's JSON in which every picture is an uploaded file (Gradio's ``FileData``) instead of
 a digest. Layers also carry their picture's natural ``width`` and ``height``, and the document its ``rev``; neither
-is part of a collage. What comes from a page is not trusted: `to_collage` checks everything before it reads a file.
+is part of a collage, nor is what an event is about: ``incoming``, an uploaded file to open, and ``edit``, a layer to
+render alone and the result to do it on. What comes from a page is not trusted: `to_collage` checks everything before
+it reads a file.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any
 
 from pipelines.errors import FieldError, PictureError
 from studio.document import Collage
-from studio.pictures import Library
+from studio.pictures import MAX_SIDE, Library
 
-PAGE_ONLY = ("rev", "incoming")
+PAGE_ONLY = ("rev", "incoming", "edit")
 LAYER_ONLY = ("width", "height")
 MAX_KEPT = 256 * 2**20  # bytes of decoded and packed pictures kept between two sends of the same page
 _UNREAD = "0" * 64  # stands for a picture while everything else is checked
@@ -91,6 +93,26 @@ def to_collage(page: object, uploads: Uploads) -> tuple[Collage, Library]:
     for holder, field, file, where in files:
         holder[field] = uploads.add(library, file, where)
     return Collage.from_dict(plain), library
+
+
+def sketch(page: object) -> tuple[Collage, dict[str, tuple[int, int]]]:
+    """Canvas and layers of a page document whose pictures may be missing, and the pictures' sizes by layer id.
+
+    Raises `FieldError` for what is no document or out of bounds.
+    """
+    if not isinstance(page, Mapping) or not isinstance(page.get("layers"), list):
+        raise FieldError("the page sent no collage; load the page again.")
+    sizes: dict[str, tuple[int, int]] = {}
+    layers: list[object] = []
+    for layer in page["layers"]:
+        if not isinstance(layer, Mapping):
+            raise FieldError("the page sent a layer that is none; load the page again.")
+        sides = (layer.get("width"), layer.get("height"))
+        if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+            raise FieldError("the page sent a layer without a size; load the page again.")
+        sizes[str(layer.get("id"))] = (int(sides[0]), int(sides[1]))  # type: ignore[arg-type]
+        layers.append({**_without(layer, (*LAYER_ONLY, "mask")), "picture": _UNREAD})  # type: ignore[dict-item]
+    return Collage.from_dict({"canvas": page.get("canvas"), "layers": layers}), sizes
 
 
 def _without(part: object, fields: tuple[str, ...]) -> object:

@@ -1,4 +1,4 @@
-"""The command line: ``decollage render``, ``info`` and ``serve``; no model is loaded to import it."""
+"""The command line: ``decollage render``, ``compare``, ``info`` and ``serve``; no model is loaded to import it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from pipelines.errors import DecollageError, DocumentError
+from studio.cli.compare import compare
 from studio.cli.info import info
 from studio.cli.render import render
 from studio.cli.serve import serve
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(render)
+app.command()(compare)
 app.command()(info)
 app.command()(serve)
 

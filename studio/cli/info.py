@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 
+from pipelines.errors import ModelError
 from pipelines.measure.numbers import told
+from pipelines.models import card
 from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
 from studio.phrases import place_phrases
-from studio.to_request import DEFAULTS
+from studio.suggest import Suggestion, picture_sizes, suggest
+from studio.to_request import DEFAULTS, defaults
 
 
 def info(
@@ -21,12 +26,21 @@ def info(
         str, typer.Argument(metavar="FILE", help=".collage, folder, rendered PNG, or preset name.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the document as JSON.")] = False,
+    suggested: Annotated[
+        bool, typer.Option("--suggest", help="Print values for what is left to the default, and why.")
+    ] = False,
 ) -> None:
     """Print what a collage holds; a star marks a value that is left to the default.
 
+    With --suggest it prints starting values from each layer's size and place instead, one a line: as `render --set`
+    takes it, a tab, the reason; with --json a list of them.
+
     Exit codes: 0 done; 2 the file cannot be opened as a collage.
     """
-    collage, _ = load(file)
+    collage, library = load(file)
+    if suggested:
+        _print_suggestions(suggest(collage, picture_sizes(collage, library)), as_json)
+        return
     if as_json:
         print(collage.to_json(), end="")
         return
@@ -36,9 +50,17 @@ def info(
     for word, value in (*_facts(collage), *_made(report)):
         print(f"  {word:<12} {value}")
     for number, layer in enumerate(collage.layers, start=1):
-        print(f"  {f'layer {number}':<12} {_layer(layer)}")
+        print(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
     for avoid in collage.avoids:
         print(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+
+
+def _print_suggestions(found: Sequence[Suggestion], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        return
+    for one in found:
+        print(f"layers.{one.layer}.{one.word}={one.value:g}\t{one.reason}")
 
 
 def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
@@ -51,7 +73,7 @@ def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
     yield "canvas", f"{collage.canvas.width} x {collage.canvas.height}"
     yield (
         "background",
-        f"{under.colour}{picture}, harmonize {_value(under.harmonize, 'background_harmonize')}",
+        f"{under.colour}{picture}, harmonize {_value(under.harmonize, 'background_harmonize', collage)}",
     )
     yield "prompt", place_phrases(collage.prompt, phrases)[0]
     if collage.negative_prompt:
@@ -77,6 +99,9 @@ def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
     seconds = report.get("seconds")
     if isinstance(seconds, int | float):
         yield "rendered in", f"{seconds:.1f} s"
+    edit = report.get("edit")
+    if isinstance(edit, dict):
+        yield "only", f"{str(edit.get('layer'))[:100]!r} was rendered, on picture {str(edit.get('on'))[:12]}"
     found, image = report.get("numbers"), report.get("image")
     if isinstance(found, dict) and isinstance(image, int):
         with contextlib.suppress(
@@ -85,17 +110,18 @@ def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
             yield "shows", "; ".join(told(found, image))
 
 
-def _layer(layer: Layer) -> str:
+def _layer(layer: Layer, collage: Collage) -> str:
     words = [
         repr(layer.label),
         f"at {layer.x:g}, {layer.y:g}",
         f"scale {layer.scale_x:g} x {layer.scale_y:g}",
         *(
-            f"{word} {_value(getattr(layer, word), word)}"
+            f"{word} {_value(getattr(layer, word), word, collage)}"
             for word in ("harmonize", "attend_inside", "attend_outside")
         ),
         *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
         *(["look learned"] if layer.look else []),
+        *([f"without {layer.negative!r}"] if layer.negative else []),
         *([] if layer.prompt else ["no words"]),
         *([] if layer.visible else ["hidden"]),
     ]
@@ -105,8 +131,17 @@ def _layer(layer: Layer) -> str:
 def _avoid(avoid: Avoid, collage: Collage) -> str:
     where = "the whole picture" if avoid.layer is None else f"layer {collage.layer(avoid.layer).label!r}"
     hidden = "" if avoid.visible else ", hidden"
-    return f"{avoid.label!r} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha')}{hidden}"
+    towards = " (towards it)" if (avoid.alpha or 0) < 0 else ""
+    made = "" if avoid.made == "given" else f", a {avoid.made} copy"
+    of = " of the collage" if avoid.picture is None else ""
+    return f"{avoid.label!r}{made}{of} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha', collage)}{towards}{hidden}"
 
 
-def _value(value: float | None, word: str) -> str:
-    return f"{DEFAULTS[word]:g}*" if value is None else f"{value:g}"
+def _value(value: float | None, word: str, collage: Collage) -> str:
+    if value is not None:
+        return f"{value:g}"
+    try:
+        usual = defaults(card(collage.model))
+    except ModelError:  # a collage is told also where its model is not at hand
+        usual = DEFAULTS
+    return f"{usual[word]:g}*"

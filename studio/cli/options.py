@@ -26,6 +26,13 @@ Config = Annotated[str | None, typer.Option(help="Folder or hub id with the conf
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read weights that can run code; only if you trust them.")
 ]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What measures similarity: folder or hub id of a CLIP or DINOv2; else the embedded CLIP.",
+    ),
+]
 
 
 def build(

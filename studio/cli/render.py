@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -28,22 +28,27 @@ from pipelines.events import (
 )
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
-from studio.cli import options
+from studio.cli import avoiding, options
 from studio.cli.files import find, load
-from studio.cli.settings import apply_settings
+from studio.cli.only import made_alone, name_of, sources
+from studio.cli.settings import apply_settings, named
 from studio.document import Collage
+from studio.edit_layer import Edit, edit_layer, read_result
 from studio.formats import png
 from studio.pictures import Library
 from studio.sizes import size
 from studio.to_request import Prepared, to_request
 
+if TYPE_CHECKING:
+    from pipelines.measure.encoders import PictureFeatures
+
 
 def render(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Collages: .collage, folder, rendered PNG, or preset name."),
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE...", help="Collages: .collage, folder, rendered PNG, or preset name."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first image; image k uses seed + k.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of images, 1 to 16.")] = None,
     model: Annotated[str | None, typer.Option(help="Model: a card's name, hub id, folder or file.")] = None,
@@ -54,6 +59,21 @@ def render(
             "--set",
             metavar="FIELD=VALUE",
             help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
+        ),
+    ] = None,
+    avoid: avoiding.Avoids = None,
+    style: avoiding.Styles = None,
+    features: options.Features = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER", help="Render this layer alone, by name, words or id; all else stays."),
+    ] = None,
+    on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PICTURE",
+            help="A result of the collage, for --only to work on. One that carries its collage may stand for FILE, and "
+            "FILE for it.",
         ),
     ] = None,
     dtype: options.Dtype = None,
@@ -70,7 +90,9 @@ def render(
     Every picture carries the collage that makes it again. All files are read and checked before the first
     is rendered. One line a picture goes to stdout, tabs between: path, seed, size, steps, seconds, then what there
     is of these numbers: share of pixels changed against the flat collage; spread of the batch; similarity to each
-    avoid reference, inside and outside its reach. Progress and warnings go to stderr.
+    avoid reference, inside and outside its reach; with variants the image's prompt; and with --set watch=true the
+    layers that the model lost, and what would help. With --only the pictures are PICTURE-LAYER-SEED.png, and the
+    largest difference outside the layer is told, which is 0. Progress and warnings go to stderr.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
@@ -79,11 +101,22 @@ def render(
     given = {"seed": seed, "images": images, "model": model, "steps": steps}
     changes = {field: value for field, value in given.items() if value is not None}
     jobs = []
-    for file in files:
+    for file, picture in sources(files or [], only, on):
         collage, library = load(file)
-        collage = apply_settings(collage.replace(**changes), settings or ())
-        store = PictureStore()
-        jobs.append((find(file).resolve().stem, collage, library, store, to_request(collage, library, store)))
+        collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
+        collage = apply_settings(collage, settings or ())
+        store, name = PictureStore(), find(file).resolve().stem
+        prepared: Prepared | Edit
+        if only is None or picture is None:
+            prepared = to_request(collage, library, store)
+            if warning := made_alone(find(file)):
+                _warn(warning)
+        else:
+            layer = named(collage.layers, only, "layers")
+            pixels, before = read_result(picture)
+            prepared = edit_layer(collage, library, store, pixels, layer.id, before=before)
+            name = name_of(picture, layer)
+        jobs.append((name, collage, library, store, prepared))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,12 +129,25 @@ def render(
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
     engine = default_engine(how)
+    seen = encoder(features)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
-        run = _Run(name, collage, library, prepared, store, out)
-        with contextlib.closing(engine.render(prepared.request, store)) as events:
+        run = _Run(name, collage, library, prepared, store, out, seen)
+        events = engine.render(prepared.request, store, watch=collage.watch)
+        if isinstance(prepared, Edit):
+            events = prepared.pasted(events, store)
+        with contextlib.closing(events):
             run.follow(events)
+
+
+def encoder(name: str | None) -> PictureFeatures | None:
+    """The features asked for; None leaves the choice to `numbers`, which loads the embedded CLIP if it needs it."""
+    if name is None:
+        return None
+    from pipelines.measure.encoders import features_of
+
+    return features_of(name)
 
 
 class _Run:
@@ -112,13 +158,16 @@ class _Run:
         name: str,
         collage: Collage,
         library: Library,
-        prepared: Prepared,
+        prepared: Prepared | Edit,
         store: PictureStore,
         out: Path,
+        features: PictureFeatures | None = None,
     ) -> None:
+        self.features = features
         self.name, self.collage, self.library, self.out = name, collage, library, out
         self.store = store
         self.request = prepared.request
+        self.counted = isinstance(prepared, Edit)  # its pictures are whole and have their numbers already
         self.report: dict[str, object] = {}
         self.pictures: list[Pixels] = []
 
@@ -155,22 +204,23 @@ class _Run:
             case Warned():
                 _warn(event)
             case Finished(result=result):
-                self.report = measured(result, self.store).report
+                self.report = (result if self.counted else measured(result, self.store, self.features)).report
 
     def _write(self) -> None:
         result = RenderResult(self.request, tuple(self.pictures), self.report)
         seconds = self.report.get("seconds")
+        canvas = self.collage.canvas
         for image in range(len(self.pictures)):
             seed = self.request.seed + image
             path = write_new(
                 self.out, f"{self.name}-{seed}", png.embed_result(result, image, self.collage, self.library)
             )
-            line = (
-                f"{path}\tseed {seed}\t{self.request.width}x{self.request.height}\t{self.request.steps} steps"
-            )
+            line = f"{path}\tseed {seed}\t{canvas.width}x{canvas.height}\t{self.request.steps} steps"
             took = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
             found = self.report.get("numbers")
-            print("\t".join([line, *took, *(told(found, image) if isinstance(found, dict) else ())]))
+            said = [self.request.of_image(image).prompt] if self.request.variants else []
+            numbers = told(found, image) if isinstance(found, dict) else []
+            print("\t".join([line, *took, *numbers, *said]))
 
 
 def write_new(folder: Path, stem: str, data: bytes) -> Path:

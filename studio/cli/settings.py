@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from pipelines.errors import FieldError
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import field_schema
+
+Part = TypeVar("Part", bound=Layer | Avoid)
 
 
 def apply_settings(collage: Collage, settings: Iterable[str]) -> Collage:
@@ -41,7 +43,7 @@ def _apply(collage: Collage, setting: str) -> Collage:
     if group in ("layers", "avoids"):
         name, _, field = rest.rpartition(".")
         parts: tuple[Layer | Avoid, ...] = getattr(collage, group)
-        chosen = _named(parts, name, group)
+        chosen = named(parts, name, group)
         changed = chosen.replace(**{field: _value(type(chosen), field, text)})
         return collage.replace(**{group: [changed if part is chosen else part for part in parts]})
     raise FieldError(
@@ -49,7 +51,8 @@ def _apply(collage: Collage, setting: str) -> Collage:
     )
 
 
-def _named(parts: tuple[Layer | Avoid, ...], name: str, group: str) -> Layer | Avoid:
+def named(parts: Sequence[Part], name: str, group: str) -> Part:
+    """The one part that has this id, else this label; `FieldError` where none has, or several have."""
     found = [part for part in parts if part.id == name] or [part for part in parts if part.label == name]
     if len(found) == 1:
         return found[0]

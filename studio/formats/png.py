@@ -35,8 +35,8 @@ _MAX_PNG = archive.MAX_ARCHIVE + 64 * 2**20
 def embed(pixels: Pixels, collage: Collage, library: Library, report: Mapping[str, Any]) -> bytes:
     """A PNG of ``pixels`` (uint8, height x width x 3) with the collage inside.
 
-    ``report`` is JSON-ready; where it holds a ``request`` (a `RenderRequest` as JSON data) and a ``seed``,
-    the ``parameters`` text tells what was really used instead of what the collage leaves to the defaults.
+    ``report`` is JSON-ready; where it holds a ``request`` (a `RenderRequest` as JSON data), a ``seed`` and a
+    ``prompt``, the ``parameters`` text tells what was really used instead of what the collage leaves to the defaults.
     """
     notes = PngInfo()
     notes.add_itxt("parameters", _parameters(collage, report), zip=False)
@@ -51,6 +51,7 @@ def embed_result(result: RenderResult, image: int, collage: Collage, library: Li
     """The PNG of image ``image`` of a finished run, with the collage that makes it again."""
     request = json.loads(result.request.to_json())
     report = {**result.report, "request": request, "image": image, "seed": result.request.seed + image}
+    report["prompt"] = result.request.of_image(image).prompt
     return embed(result.pictures[image], remade(collage, result, image), library, report)
 
 
@@ -122,7 +123,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _parameters(collage: Collage, report: Mapping[str, Any]) -> str:
     request = report.get("request")
     used: Mapping[str, Any] = request if isinstance(request, Mapping) else collage.to_dict()
-    lines = [str(used["prompt"])]
+    lines = [str(report.get("prompt", used["prompt"]))]
     if used["negative_prompt"]:
         lines.append(f"Negative prompt: {used['negative_prompt']}")
     facts = {

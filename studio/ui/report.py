@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
@@ -26,6 +26,7 @@ from pipelines.events import (
     Started,
     Warned,
 )
+from pipelines.measure.layers import layer_lines, lost_sentences
 from pipelines.pictures import Pixels
 from pipelines.request import RenderRequest
 from studio.canvas.exchange import file_data
@@ -86,6 +87,7 @@ class Report:
                 self.warn(message)
             case Finished(result=result):
                 self._write(result.report)
+                self._tell_lost(result.report)
                 self._finish(result.report)
 
     def warn(self, message: str) -> None:
@@ -104,17 +106,30 @@ class Report:
         self.plain["results"] = entries
 
     def _entry(self, result: RenderResult, image: int) -> dict[str, Any]:
-        request = self._request
-        seed = request.seed + image
+        canvas = self._collage.canvas
+        seed = self._request.seed + image
         name = f"{file_stem(self._collage.name)}-{seed}.png"
+        request = self._request
+        said = f" · {request.of_image(image).prompt}" if request.variants else ""
         path = self._keep(name, png.embed_result(result, image, self._collage, self._library))
         return {
             "image": image,
             "seed": seed,
             "name": name,
             "file": file_data(path, "image/png", name),
-            "about": f"Seed {seed} · {request.width} × {request.height}",
+            "about": f"Seed {seed} · {canvas.width} × {canvas.height}{said}{_outside(result.report, image)}",
         }
+
+    def _tell_lost(self, facts: dict[str, object]) -> None:
+        """Where the run was watched: what of each layer is there, and a warning for each that was lost."""
+        numbers = facts.get("numbers")
+        found = numbers.get("layers") if isinstance(numbers, dict) else None
+        if not found:
+            return
+        assert isinstance(numbers, dict)
+        self.plain["layers"] = {"lines": layer_lines(found), "by": f"Measured by {numbers['layers_by']}."}
+        for sentence in lost_sentences(found, len(self._pictures)):
+            self.warn(sentence)
 
     def _finish(self, facts: dict[str, object]) -> None:
         seconds = facts.get("seconds")
@@ -122,6 +137,14 @@ class Report:
         made = "1 picture" if count == 1 else f"{count} pictures"
         took = f" in {seconds:.1f} s" if isinstance(seconds, int | float) else ""
         self.plain.update(state="done", text=f"Made {made}{took}.", share=1.0, preview=None)
+
+
+def _outside(facts: Mapping[str, Any], image: int) -> str:
+    """Of a layer that was rendered alone: its name, and the largest difference outside it."""
+    found = facts.get("numbers", {}).get("outside")
+    if found is None:
+        return ""
+    return f" · {found['layer']} alone, largest change outside it: {found['largest'][image]} of 255"
 
 
 def preview_url(picture: Pixels) -> str:

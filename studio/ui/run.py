@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from pipelines.errors import Cancelled, DecollageError, ModelError
+from pipelines.errors import Cancelled, DecollageError, FieldError, ModelError
 from pipelines.events import Event, Finished
 from pipelines.measure.numbers import measured
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.canvas.exchange import Uploads, to_collage
+from studio.document import Collage
+from studio.edit_layer import Edit, edit_layer, read_result
+from studio.pictures import Library
 from studio.session import Job, Jobs
-from studio.to_request import to_request
+from studio.to_request import Prepared, to_request
 from studio.ui.report import Keep, Report, as_sentence
 
 if TYPE_CHECKING:
@@ -69,24 +72,38 @@ class Runner:
                 f"model {collage.model!r} is not on this machine; choose {' or '.join(self.models)}."
             )
         store = PictureStore()
-        prepared = to_request(collage, library, store)
+        prepared = self._prepared((page or {}).get("edit"), collage, library, store)
         report = Report(job.number, collage, library, prepared.request, self.keep)
         for warning in prepared.warnings:
             report.warn(warning.message)
         yield report.plain
-        with closing(self._events(prepared.request, store, job)) as events:
+        stream = self._events(prepared.request, store, job, collage.watch)
+        if isinstance(prepared, Edit):
+            stream = prepared.pasted(stream, store)
+        with closing(stream) as events:
             for event in events:
                 if job.cancel.is_set():
                     raise Cancelled("the run was stopped.")
-                if isinstance(event, Finished):
+                if isinstance(event, Finished) and not isinstance(prepared, Edit):
                     event = Finished(measured(event.result, store))
                 report.take(event)
                 yield report.plain
 
-    def _events(self, request: RenderRequest, store: PictureStore, job: Job) -> Generator[Event]:
+    def _prepared(
+        self, edit: object, collage: Collage, library: Library, store: PictureStore
+    ) -> Prepared | Edit:
+        """What is to be run: the whole collage, or with ``edit`` {"layer": id, "picture": file} that layer on that."""
+        if edit is None:
+            return to_request(collage, library, store)
+        if not isinstance(edit, Mapping):
+            raise FieldError("the page sent no layer to render; load the page again.")
+        pixels, before = read_result(self.uploads.path(edit.get("picture"), "the result"))
+        return edit_layer(collage, library, store, pixels, str(edit.get("layer"))[:64], before=before)
+
+    def _events(self, request: RenderRequest, store: PictureStore, job: Job, watch: bool) -> Generator[Event]:
         if self._on_gpu:  # another process: it cannot see the stop sign, but closing the generator ends it
-            return cast("Generator[Event]", self._on_gpu(request, store))
-        return self._engine().render(request, store, cancel=job.cancel)
+            return cast("Generator[Event]", self._on_gpu(request, store, watch))
+        return self._engine().render(request, store, cancel=job.cancel, watch=watch)
 
     def stop(self, request: gr.Request) -> Update:
         """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""
@@ -105,8 +122,8 @@ def _failed(plain: dict[str, Any], sentence: str) -> dict[str, Any]:
     return {**plain, "state": "failed", "text": "", "preview": None, "error": sentence}
 
 
-def _render_elsewhere(request: RenderRequest, store: PictureStore) -> Generator[Event]:
+def _render_elsewhere(request: RenderRequest, store: PictureStore, watch: bool) -> Generator[Event]:
     """What runs in ZeroGPU's process; everything in and out can be pickled."""
     from pipelines.engine import default_engine
 
-    yield from default_engine().render(request, store)
+    yield from default_engine().render(request, store, watch=watch)

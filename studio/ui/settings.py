@@ -9,12 +9,15 @@ from typing import Any
 
 import presets
 from pipelines.models import CARDS, ModelCard, card
+from pipelines.request import MAX_LEVEL
 from studio import pictures
 from studio.canvas.component import address, most_of
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import bounds, field_schema
 from studio.formats import open_any
-from studio.to_request import DEFAULTS, RANGES
+from studio.references import READY
+from studio.rivals import INTERVAL
+from studio.to_request import RANGES, defaults
 from studio.ui.words import words
 
 DRAWER = Path(__file__).parents[1] / "drawer"
@@ -37,6 +40,8 @@ def settings(models: Sequence[ModelCard]) -> dict[str, Any]:
         "empty": Collage(model=models[0].name).to_dict(),
         "layer": _blank(Layer(id="new", picture="0" * 64, x=0, y=0)),
         "avoid": _blank(Avoid(id="new", picture="0" * 64)),
+        "ready": {name: dict(fields) for name, fields in READY.items()},
+        "interval": list(INTERVAL),
         "drawer": {"base": f"{address(DRAWER)}/", "cutouts": cutouts()},
         "presets": [{"name": name, "title": preset_title(name)} for name in preset_names()],
     }
@@ -56,6 +61,7 @@ def limits() -> dict[str, Any]:
         "prompt": length("prompt"),
         "words": length("layers", 0, "prompt"),
         "canvas": [canvas["minimum"], canvas["maximum"]],
+        "level": MAX_LEVEL,
         "x": RANGES["x"],
         "y": RANGES["y"],
         "rotation": RANGES["rotation"],
@@ -109,8 +115,9 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "scheduler": one.scheduler,
         "steps": one.steps,
         "guidance": one.guidance,
-        "window": DEFAULTS["window"] if one.window is None else one.window,
+        "usual": defaults(one),
         "side": one.side,
+        "unet": one.family in ("sd", "sdxl"),
     }
 
 

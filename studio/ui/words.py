@@ -38,6 +38,11 @@ WORDS: dict[str, Word] = {
         "How strongly the layer's words are kept from acting anywhere else (negative cross-attention in Collage "
         "Diffusion).",
     ),
+    "vary": Word(
+        "Vary",
+        "This layer differs between the images of a render while the rest stays alike: noise of its own, and NegToMe "
+        "between the images inside it. Needs 2 images or more.",
+    ),
     "feather": Word(
         "Feather",
         "Softens the border between this layer's strength and its neighbours', in canvas pixels. The picture's own "
@@ -53,7 +58,7 @@ WORDS: dict[str, Word] = {
     "avoid_alpha": Word(
         "Avoid",
         "How hard the picture is pushed away from the reference (merging alpha in NegToMe). It lowers the likeness "
-        "and cannot promise that none is left.",
+        "and cannot promise that none is left. Below 0 it pulls towards the reference.",
     ),
     "avoid_threshold": Word(
         "Likeness",
@@ -69,10 +74,35 @@ WORDS: dict[str, Word] = {
         "Likeness",
         "Only parts at least this similar to another image are pushed (merging threshold in NegToMe).",
     ),
+    "spread_every": Word(
+        "Every n-th part",
+        "Compares with every n-th part of the other images only: faster, a little rougher.",
+        1,
+        nullable=False,
+    ),
+    "cads": Word(
+        "Noise on the words",
+        "Disturbs what the prompt says while the composition forms, so that the images differ more (CADS; its paper "
+        "uses 0.25).",
+        nullable=False,
+    ),
+    "cads_high": Word(
+        "Full above", "Part of the run, 1 its start, above which the words are all noise (tau 2 in CADS)."
+    ),
+    "cads_low": Word(
+        "None below", "Part of the run, 1 its start, below which the words are left alone (tau 1 in CADS)."
+    ),
     "window": Word(
         "First part of the run",
         "Avoid and Spread act in this share of the steps, from the first on, when the composition forms (t_start and "
         "t_end in NegToMe).",
+    ),
+    "grow": Word(
+        "Grow",
+        "What is held reaches this many canvas pixels over its edge while there is noise; the last steps still mend "
+        "the seam. Below 0, what may change reaches in.",
+        step=1,
+        nullable=False,
     ),
     "seed": Word(
         "Seed", "The same seed and collage give the same picture. Empty: a new one each time.", step=1
@@ -93,12 +123,35 @@ HINTS: dict[str, str] = {
     "are not there.",
     "look": "Learns from this cut-out what it looks like, before the run, and says it before the layer's words "
     "(textual inversion in Collage Diffusion). It takes minutes the first time and is kept. Needs words.",
+    "negative": "What this layer shall not show, in words: guidance steers away from them where the layer shows, and "
+    "nowhere else.",
+    "watch": "After a render, says which layers the model lost and what would help. Looks at the attention of three "
+    "steps and at the finished pictures; the pictures stay the same.",
     "negative_prompt": "What the picture shall not show, in words.",
     "scheduler": "The sampler that leads from noise to picture.",
     "avoid": "A picture the result shall not look like: all of it, or one layer of it.",
     "avoid_layer": "Where the push acts: everywhere, or only inside one layer.",
     "avoid_by": "Guidance steers away from the reference and leaves alone what reads the prompt; the push of the paper "
     "moves both. Without guidance it is always the push.",
+    "harmonize_by": "What Harmonize is a share of: the steps that are run, or the model's own time. They differ where "
+    "a sampler spends its steps unevenly.",
+    "attend_both_ways": "In this model words and picture look at each other. Words that look only at their own layer "
+    "let less of the other layers leak into it.",
+    "guides": "The same push with another reference. A copy of the collage that is blurred or noisy takes the result "
+    "away from blur or noise; a picture with Avoid below 0 draws it near, what it shows as well as its style.",
+    "made": "The picture itself, or a blurred or noisy copy made of it (quality guidance).",
+    "spread_by": "Guidance steers the images apart and leaves alone what reads the prompt; the push of the paper moves "
+    "both. Without guidance it is always the push.",
+    "spread_match": "What an image is pushed away from. The first of the batch is the paper's rule; it then does not "
+    "move itself.",
+    "spread_parts": "In which part of the model the images push each other.",
+    "variants": "Write alternatives as {red|blue|green} in the prompt or in a layer's words: each image of a render "
+    "takes another combination. Where it is off, braces are ordinary text.",
+    "guidance_interval": "Guidance acts only between two noise levels, so that the composition forms freely and the "
+    "images differ more.",
+    "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "
+    "outside its softened edge not one pixel changes.",
+    "suggest": "Fills in what you have not set, from the layer's size and place, and says why.",
     "axis": "How the parts of a picture find their match in the reference.",
 }
 

@@ -27,7 +27,7 @@ from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.methods import methods_for
 from pipelines.methods.base import Run
-from pipelines.models.card import ModelCard
+from pipelines.models.card import THIN_FROM, ModelCard
 from pipelines.pictures import PictureStore
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
 from tests.benchmarks import common, shapes
@@ -38,10 +38,11 @@ attention of the denoiser, and of the autoencoder where it encodes a reference. 
 the engine's own hooks, kernel and methods; `tests/test_flops.py` holds the count against real runs of tiny models.
 Elementwise work and memory traffic are not in it, nor text encoders and the decoder, on either side.
 
-What spread costs is the product of each image's tokens with all tokens of the others. What an avoid reference costs is
-one more row in the steps in which it acts, the products with its tokens, and its encoding; the row weighs more
-where fewer rows share it (one branch, a small batch). The last column is what spread costs with every fourth reference
-token (`spread_every` 4), by the same formula.
+What spread costs is the product of each image's tokens with the reference tokens of the others: on grids of 2048 tokens
+and more one of each two by two (`pipelines/methods/thinning.py`), and all of them with `exact_match`, the columns
+"exact". What an avoid reference costs is one more row in the steps in which it acts, the products with its tokens, and
+its encoding, which a second render finds done; the row weighs more where fewer rows share it (one branch, a small
+batch).
 
 """
 
@@ -156,6 +157,9 @@ def contenders(
         found[f"layer attention, {layers} layers"] = layered(plain, layers, settings, store)
     found["spread"] = plain.replace(spread=1.0, spread_threshold=settings["spread_threshold"])
     found["avoid, one reference"] = plain.replace(avoids=(avoid,))
+    found["avoid, second render"] = found["avoid, one reference"]
+    found["exact spread"] = found["spread"].replace(exact_match=True)
+    found["exact avoid, second render"] = found["avoid, one reference"].replace(exact_match=True)
     return found
 
 
@@ -171,6 +175,7 @@ def subject(shape: shapes.Shape, words: int) -> Subject:
         guidance=shape.guidance,
         factor=shape.factor,
         negtome_blocks=("up",) if shape.family == "sdxl" else ("double", "single"),
+        thin_from=THIN_FROM,
         origin="benchmark",
     )
     return Subject(shapes.parts(shape), card, shape.text, words, shape.clip, shape.distilled)
@@ -216,18 +221,15 @@ def verdict(share: float, target: float | None) -> str:
 def report(found: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
     """The table: a line a model, a column a method."""
     names = [name for name in next(iter(found.values()))["counts"] if name != "stock"]
-    quarter = "spread with `spread_every` 4"
     lines = []
     for model, row in found.items():
         counts, targets = row["counts"], settings["targets"].get(model, {})
         stock = Count(**counts["stock"])
         cells = [verdict(added(counts, name), targets.get(name.split(",")[0])) for name in names]
-        # its products are linear in the number of reference tokens
-        cells.append(verdict(added(counts, "spread") / 4, targets.get("spread")))
         size = f"{row['parameters'] / 1e9:.2f}"
         window = f"{stock.active_steps} of {stock.steps}"
         lines.append([model, size, window, f"{stock.whole / settings['images'] / 1e15:.3f}", *cells])
-    heads = ["model", "parameters, 10⁹", "steps with NegToMe", "stock, 10¹⁵ FLOPs an image", *names, quarter]
+    heads = ["model", "parameters, 10⁹", "steps with NegToMe", "stock, 10¹⁵ FLOPs an image", *names]
     return common.table(heads, lines)
 
 

@@ -179,6 +179,8 @@ def test_sliders_and_their_defaults(user: Driver, cutout: Path) -> None:
     user.slide("Feather", "12")
     layer = user.layer("red ring")
     assert (layer["harmonize"], layer["attend_inside"], layer["feather"]) == (0, 1, 12)
+    user.fill("Without", "rust")
+    assert user.layer("red ring")["negative"] == "rust"
     user.button("Harmonize: back to the default").locator("visible=true").click()
     assert user.layer("red ring")["harmonize"] is None
     slider = user.page.get_by_role("slider", name="Stay inside")
@@ -204,6 +206,8 @@ def test_scene_and_avoid(user: Driver, cutout: Path, photo: Path) -> None:
     assert document["background"]["colour"] == "#102030"
     user.page.get_by_label("Random each time").check()
     assert user.doc()["seed"] is None
+    user.page.get_by_label("Say which layers were lost").check()
+    assert user.doc()["watch"] is True
 
     user.tab("Avoid")
     with user.page.expect_file_chooser() as chooser:
@@ -274,10 +278,14 @@ def test_warnings_and_errors_come_as_sentences(user: Driver, cutout: Path) -> No
         """() => {
             const { store } = document.querySelector('[data-ready]').decollage;
             store.patchLayer(store.selected, { x: 5000 });
-            store.patch({ steps: 2, seed: 0 });
+            store.patch({ steps: 2, seed: 0, watch: true });
         }"""
     )
     user.render()
+    user.page.get_by_text("What is left of each layer").click()
+    lines = user.page.locator(".dc-news .dc-fold li")
+    expect(lines.first).to_contain_text("like its cut-out")
+    expect(user.page.locator(".dc-news .dc-fold")).to_contain_text("Measured by the embedded CLIP.")
     expect(user.page.locator(".dc-warnings")).to_contain_text("Layer 'red ring' shows nothing on the canvas")
     user.page.evaluate(
         "() => document.querySelector('[data-ready]').decollage.store.patch({ model: 'no/such-model' })"
@@ -347,3 +355,15 @@ def test_on_a_phone(phone: Page, studio: Studio, cutout: Path) -> None:
             .map((one) => one.title)"""
     )
     assert small == []
+
+
+def test_how_layers_are_held(user: Driver) -> None:
+    user.tab("Scene")
+    user.page.get_by_text("How layers are held").click()
+    user.page.get_by_label("Harmonize by", exact=True).select_option(label="the model's time")
+    user.page.get_by_label("Grow, as a number").fill("-6")
+    user.page.get_by_label("Grow, as a number").press("Enter")
+    assert (user.doc()["harmonize_by"], user.doc()["grow"]) == ("timestep", -6)
+    expect(
+        user.page.get_by_label("Words look at", exact=True)
+    ).to_be_hidden()  # not in this model's attention

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -87,3 +89,12 @@ def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way
     assert len(graphs) == 6 and graphs[0] > before
     assert graphs[0] == graphs[1] == graphs[2], "not again while NegToMe acts"
     assert graphs[3] == graphs[4] == graphs[5], "and once more when it has ended, no more"
+    again, later = sampled(loaded, request, store, methods_for(request))
+    assert set(later) == {graphs[-1]}, "nor in a second render"
+    assert all(np.array_equal(a, b) for a, b in zip(again, found, strict=True))
+    mask = store.put(tiny.box(0, 0, 40, 40))
+    moved = tuple(dataclasses.replace(layer, mask=mask) for layer in request.layers)
+    others = request.replace(layers=moved, avoids=(tiny.avoid(store, 12),))
+    another, latest = sampled(loaded, others, store, methods_for(others))
+    assert set(latest) == {graphs[-1]}, "nor with other masks and pictures of the same shapes"
+    assert min(tiny.moved(a, b) for a, b in zip(another, found, strict=True)) > 0.1

@@ -17,7 +17,7 @@ from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 
-FEW = [name for name, one in CARDS.items() if one.window is not None]
+FEW = [name for name, one in CARDS.items() if "window" in one.own]
 
 
 def test_these_are_the_models_of_few_steps() -> None:
@@ -55,7 +55,7 @@ def test_windows_are_as_long_as_those_that_negtome_released(name: str) -> None:
     down_to = 900 if CARDS[name].schedulers == FLOW_SCHEDULERS else 600
     steps = timesteps(name)
     assert len(steps) == CARDS[name].steps
-    assert float((steps >= down_to - 1e-3).float().mean()) == CARDS[name].window
+    assert float((steps >= down_to - 1e-3).float().mean()) == CARDS[name].own["window"]
 
 
 def test_defaults_are_the_installed_pipelines_own() -> None:
@@ -91,7 +91,7 @@ def test_a_latent_consistency_model_reads_guidance_as_an_input(tmp_path: Path, s
         requires_safety_checker=False,
     ).save_pretrained(tmp_path)
     one = card(str(tmp_path))
-    assert (one.steps, one.guidance, one.schedulers, one.window) == (4, 8.5, ("lcm",), 0.5)
+    assert (one.steps, one.guidance, one.schedulers, one.own["window"]) == (4, 8.5, ("lcm",), 0.5)
 
     engine = Engine()
     rows: list[int] = []

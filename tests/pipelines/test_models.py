@@ -15,7 +15,7 @@ from pipelines.families import family
 from pipelines.models import CARDS, SCHEDULERS, card
 from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.pictures import PictureStore
-from studio.to_request import DEFAULTS
+from studio.to_request import defaults
 from tests.pipelines import tiny, tiny_transformers
 
 
@@ -42,7 +42,7 @@ def test_the_page_about_models_tells_the_cards() -> None:
         name, source, steps, guidance, window = (cell.strip(" `") for cell in row.split("|")[1:-1])
         assert (name, int(steps), float(guidance)) == (one.name, one.steps, one.guidance)
         assert source == one.source or one.name == "embedded"
-        assert float(window.split()[0]) == (DEFAULTS["window"] if one.window is None else one.window)
+        assert float(window.split()[0]) == defaults(one)["window"]
 
 
 def test_only_the_embedded_model_is_a_folder() -> None:
@@ -126,11 +126,11 @@ def test_a_saved_transformer_is_told_by_its_files_and_renders(
     tiny_transformers.KINDS[kind]().save_pretrained(tmp_path)
     one = card(str(tmp_path))
     known = CARDS[like]
-    assert (one.family, one.steps, one.guidance, one.window) == (
+    assert (one.family, one.steps, one.guidance, one.own) == (
         known.family,
         known.steps,
         known.guidance,
-        known.window,
+        known.own,
     )
     if kind == "schnell":
         request = dataclasses.replace(
@@ -144,7 +144,7 @@ def test_klein_says_whether_it_is_distilled(tmp_path: Path, distilled: bool, lik
     index = {"_class_name": "Flux2KleinPipeline", "is_distilled": distilled}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     one = card(str(tmp_path))
-    assert (one.steps, one.window, one.factor) == (CARDS[like].steps, CARDS[like].window, 16)
+    assert (one.steps, one.own, one.factor) == (CARDS[like].steps, CARDS[like].own, 16)
 
 
 def test_a_folder_without_weights_is_refused(

@@ -61,6 +61,7 @@ def requests(draw: st.DrawFn) -> RenderRequest:
                 feather=st.floats(0, 256),
                 attend_inside=share,
                 attend_outside=share,
+                negative=st.text(max_size=9),
                 keep_shape=share,
                 look=st.none() | looks,
                 vary=st.floats(0, 3),
@@ -101,6 +102,7 @@ def requests(draw: st.DrawFn) -> RenderRequest:
         window=draw(share),
         axis=draw(st.sampled_from(("source", "released"))),
         avoid_by=draw(st.sampled_from(("guidance", "push"))),
+        spread_by=draw(st.sampled_from(("guidance", "push"))),
         scheduler=draw(st.text(max_size=9)),
         steps=draw(st.integers(1, MAX_STEPS)),
         guidance=draw(st.floats(0, 50)),
@@ -120,6 +122,16 @@ def test_round_trip(request: RenderRequest) -> None:
 @given(requests(), st.integers(0, 2**62))
 def test_another_seed_is_another_key(request: RenderRequest, seed: int) -> None:
     assert (request.replace(seed=seed).key == request.key) == (seed == request.seed)
+
+
+def test_a_window_of_its_own_survives_the_round_trip() -> None:
+    avoid = AvoidRequest(name="a", picture="0", alpha=-1, threshold=0.5, window=1)
+    request = RenderRequest(**PLAIN, avoids=(avoid,))
+    again = RenderRequest.from_json(request.to_json())
+    assert again == request and (again.avoids[0].window, again.avoids[0].alpha) == (1.0, -1.0)
+    assert type(again.avoids[0].window) is float
+    with pytest.raises(FieldError, match="window"):
+        request.replace(avoids=(dataclasses.replace(avoid, window=1.5),))
 
 
 def test_equal_requests_have_equal_keys() -> None:
@@ -174,6 +186,7 @@ def test_bad_json_is_refused_by_name(text: str, says: str) -> None:
         ("window", [-0.1, 1.1]),
         ("axis", ["", "both"]),
         ("avoid_by", ["", "both"]),
+        ("spread_by", ["", "both"]),
         ("spread_match", ["", "last"]),
         ("cads", [-0.1, 2.1, math.nan]),
         ("cads_low", [-0.1, 0.95]),
@@ -182,6 +195,8 @@ def test_bad_json_is_refused_by_name(text: str, says: str) -> None:
         ("guidance_interval", [(1.0,), (2.0, 1.0), (0.0, 14.7), (-1.0, 1.0), [0.0, 1.0], ("0", 1.0), 3.0]),
         ("spread_parts", ["up", ("head",), ("up", "up"), ["up"]]),
         ("spread_every", [0, 17, 2.0]),
+        ("exact_match", [0, "yes", None]),
+        ("attend_both_ways", [1, "no"]),
         ("prompt", ["a" * (MAX_PROMPT + 1)]),
         ("negative_prompt", ["a" * (MAX_PROMPT + 1)]),
     ],

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from functools import cache
 from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
-    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     ChromaPipeline,
-    ChromaTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
-    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImagePipeline,
@@ -27,80 +21,32 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from tokenizers import AddedToken, Tokenizer, models, trainers
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
-    PreTrainedTokenizerFast,
-    ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2Tokenizer,
-    Qwen3Config,
-    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
-    T5TokenizerFast,
 )
 
 from pipelines.models.card import FLOW_SCHEDULERS, ModelCard
 from tests.pipelines import tiny
-
-WIDE = 32
-
-
-@cache
-def t5_words() -> T5TokenizerFast:
-    """T5's tokenizer class over the letters and two words in pieces, so that phrases have several tokens."""
-    pieces = ["▁", *(f"▁{word}" for word in ("a", "red", "and", "on", "the")), "be", "ach", "c", "ar", "at"]
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1) if chr(code) != "c"]
-    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    vocab += [(piece, -2.0) for piece in pieces] + [(letter, -6.0) for letter in [*letters, ",", "."]]
-    return T5TokenizerFast(vocab=vocab, extra_ids=0, additional_special_tokens=[], model_max_length=512)
-
-
-def t5_encoder(seed: int) -> T5EncoderModel:
-    """Two layers, 32 wide."""
-    torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=len(t5_words()),
-        d_model=WIDE,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=4,
-        is_encoder_decoder=False,
-    )
-    return T5EncoderModel(config).eval()
-
-
-def autoencoder(seed: int) -> AutoencoderKL:
-    """Factor 8, four latent channels, with the shift that these families have."""
-    torch.manual_seed(seed)
-    return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-        latent_channels=4,
-        shift_factor=0.06,
-        scaling_factor=1.5,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    ).eval()
-
-
-def awake(model: Any) -> Any:
-    """Weights wide enough that attention and text show in the picture."""
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=1.2 / parameter.shape[-1] ** 0.5)
-        looks = (".to_q.", ".to_k.", ".add_q_proj.", ".add_k_proj.")
-        if any(part in name for part in looks) and parameter.ndim > 1:
-            parameter.data *= 2
-    return model.eval()
+from tests.pipelines.tiny_parts import (
+    WIDE,
+    autoencoder,
+    awake,
+    chroma_transformer,
+    flux2_autoencoder,
+    flux2_transformer,
+    language_model,
+    t5_encoder,
+)
+from tests.pipelines.tiny_words import (
+    mistral_words,
+    qwen_words,
+    t5_words,
+)
 
 
 def sd3() -> StableDiffusion3Pipeline:
@@ -173,71 +119,6 @@ def flux(*, guided: bool = True) -> FluxPipeline:
     )
 
 
-CHAT = """{%- for message in messages %}\
-{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}\
-{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}\
-{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}\
-{%- endif %}"""
-"""Qwen 3's chat template, as far as a user's message without tools reaches."""
-TEMPLATE_WORDS = (
-    "system user assistant Describe the image by detailing the color, shape, size, texture, quantity, text, "
-    "spatial relationships of the objects and background:"
-)
-
-
-def byte_level(lines: list[str]) -> Tokenizer:
-    """Byte pairs learned from ``lines``, so that each of their words is one token."""
-    bare = Tokenizer(models.BPE())
-    bare.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    bare.decoder = ByteLevelDecoder()
-    trainer = trainers.BpeTrainer(
-        vocab_size=5000, min_frequency=1, initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False
-    )
-    bare.train_from_iterator(lines * 3, trainer)
-    return bare
-
-
-@cache
-def qwen_words() -> Qwen2Tokenizer:
-    """Qwen's tokenizer class; the words of `tiny.WORDS` and of its image template are one token each."""
-    bare = byte_level(
-        [
-            TEMPLATE_WORDS,
-            "\nuser\n",
-            *TEMPLATE_WORDS.split(),
-            *tiny.WORDS,
-            *(f" {word}" for word in tiny.WORDS),
-        ]
-    )
-    model = json.loads(bare.to_str())["model"]
-    vocab = dict(model["vocab"])
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
-    for mark in marks:
-        vocab[mark] = len(vocab)
-    words = Qwen2Tokenizer(vocab=vocab, merges=[tuple(pair) for pair in model["merges"]], chat_template=CHAT)
-    words.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
-    return words
-
-
-def language_model(seed: int, layers: int) -> Qwen3ForCausalLM:
-    """Qwen 3, 16 wide."""
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=len(qwen_words()) + 8,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=1024,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    return Qwen3ForCausalLM(config).eval()
-
-
 def flow(**more: Any) -> FlowMatchEulerDiscreteScheduler:
     """The shift by size that these families have."""
     return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **more)
@@ -256,22 +137,6 @@ def chroma() -> ChromaPipeline:
         vae=autoencoder(41),
         text_encoder=t5_encoder(42),
         tokenizer=t5_words(),
-    )
-
-
-def chroma_transformer() -> ChromaTransformer2DModel:
-    """One block of each kind."""
-    return ChromaTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=WIDE,
-        axes_dims_rope=(4, 6, 6),
-        approximator_num_channels=8,
-        approximator_hidden_dim=16,
-        approximator_layers=1,
     )
 
 
@@ -299,36 +164,6 @@ def zimage() -> ZImagePipeline:
     )
 
 
-def flux2_transformer(guided: bool) -> Flux2Transformer2DModel:
-    """One block of each kind."""
-    return Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=48,
-        timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=guided,
-    )
-
-
-def flux2_autoencoder() -> AutoencoderKLFlux2:
-    """With statistics of its own, as a trained one has."""
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-        latent_channels=4,
-        layers_per_block=1,
-    ).eval()
-    vae.bn.running_mean.normal_(std=0.2)
-    vae.bn.running_var.uniform_(0.2, 0.6)
-    return vae
-
-
 def klein() -> Flux2KleinPipeline:
     """As FLUX.2 Klein base: three of the text model's 28 layers are read."""
     torch.manual_seed(60)
@@ -342,50 +177,6 @@ def klein() -> Flux2KleinPipeline:
         tokenizer=qwen_words(),
         is_distilled=False,
     )
-
-
-MISTRAL_CHAT = """{{- bos_token }}{%- for message in messages %}\
-{%- set text = message.content | map(attribute='text') | join('') %}\
-{%- if message.role == 'system' %}{{- '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}\
-{%- else %}{{- '[INST]' + text + '[/INST]' }}{%- endif %}{%- endfor %}"""
-"""Mistral Small's chat template, as far as a system message and a user's text reach."""
-MISTRAL_MARKS = (
-    "[SYSTEM_PROMPT]",
-    "[/SYSTEM_PROMPT]",
-    "[INST]",
-    "[/INST]",
-    "[IMG]",
-    "[IMG_BREAK]",
-    "[IMG_END]",
-)
-
-
-class WordProcessor(ProcessorMixin):
-    """The base of FLUX.2's processor, whose template and call are what it reads words with.
-
-    The class itself, PixtralProcessor, adds pictures and wants torchvision for them, which the tests do without.
-    """
-
-    def __init__(self, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any) -> None:
-        super().__init__(tokenizer, chat_template=chat_template, **kwargs)
-
-
-@cache
-def mistral_words() -> WordProcessor:
-    """A processor over a byte-level vocabulary with Mistral's marks; it pads on the left."""
-    bare = byte_level([*tiny.WORDS, *(f" {word}" for word in tiny.WORDS)])
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=bare,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        padding_side="left",
-        chat_template=MISTRAL_CHAT,
-        model_input_names=["input_ids", "attention_mask"],
-    )
-    words.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in MISTRAL_MARKS])
-    return WordProcessor(words, chat_template=MISTRAL_CHAT)
 
 
 def flux2() -> Flux2Pipeline:
@@ -488,6 +279,8 @@ KINDS: dict[str, Any] = {
     "klein": klein,
     "qwen": qwen,
 }
+
+
 FAMILY = {"schnell": "flux"}
 
 

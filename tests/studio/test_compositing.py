@@ -15,6 +15,7 @@ from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.pictures import Library
 
 CANVAS = Canvas(width=128, height=96)
+FLAT = np.zeros((96, 128, 3), np.uint8)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -270,7 +271,7 @@ def test_the_background_colour_shows_through_its_picture(library: Library) -> No
 
 def test_a_reference_is_fitted_whole_and_its_rim_does_not_count(library: Library) -> None:
     picture = noise(96, 96)
-    pixels, mask = place_reference(Avoid(id="far", picture=library.add(picture)), library, CANVAS)
+    pixels, mask = place_reference(Avoid(id="far", picture=library.add(picture)), library, CANVAS, FLAT)
     assert pixels.shape == (96, 128, 3)
     assert (pixels[:, 16:112] == np.asarray(picture)).all()
     assert mask is not None
@@ -281,7 +282,7 @@ def test_a_reference_is_fitted_whole_and_its_rim_does_not_count(library: Library
 
 def test_a_reference_that_fills_the_canvas_counts_wholly(library: Library) -> None:
     picture = noise(128, 96)
-    pixels, mask = place_reference(Avoid(id="far", picture=library.add(picture)), library, CANVAS)
+    pixels, mask = place_reference(Avoid(id="far", picture=library.add(picture)), library, CANVAS, FLAT)
     assert (pixels == np.asarray(picture)).all()
     assert mask is None
 
@@ -290,7 +291,7 @@ def test_a_reference_mask_says_what_counts(library: Library) -> None:
     mask = Image.new("L", (128, 96), 0)
     mask.paste(255, (0, 0, 64, 96))
     avoid = Avoid(id="far", picture=library.add(noise(128, 96)), mask=library.add(mask))
-    _, found = place_reference(avoid, library, CANVAS)
+    _, found = place_reference(avoid, library, CANVAS, FLAT)
     assert found is not None
     assert (found[:, :64] == 255).all()
     assert found[:, 64:].max() == 0

@@ -103,6 +103,7 @@ def test_a_bad_layer_is_refused_by_name_and_field(layer: dict[str, Any], message
         ({"images": 17}, "images is 17; give a whole number from 1 to 16."),
         ({"axis": "up"}, "axis is 'up'; give one of 'source', 'released'."),
         ({"avoid_by": "luck"}, "avoid_by is 'luck'; give one of 'guidance', 'push'."),
+        ({"spread_by": "luck"}, "spread_by is 'luck'; give one of 'guidance', 'push'."),
         ({"guidance_interval": [2, 1]}, "guidance_interval is [2.0, 1.0]; give the lower noise level first."),
         ({"guidance_interval": [2]}, "guidance_interval"),
         ({"cads": 2.1}, "cads is 2.1; give a number from 0 to 2"),

@@ -57,6 +57,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "keep_shape": 0.3,
         "vary": 2.0,
         "feather": 0.0,
+        "negative": "rust",
     }
     prepared, _ = prepare(
         library,
@@ -81,6 +82,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         spread_every=1,
         axis="released",
         avoid_by="push",
+        spread_by="push",
         attend_both_ways=True,
         harmonize_by="timestep",
         grow=-12.5,
@@ -94,11 +96,13 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "euler",
     )
     assert (request.images, request.spread, request.spread_threshold) == (4, 1.5, 0)
-    assert (request.window, request.axis, request.avoid_by) == (0, "released", "push")
+    assert (request.window, request.axis) == (0, "released")
+    assert (request.avoid_by, request.spread_by) == ("push", "push")
     assert (request.cads, request.cads_low, request.cads_high, request.cads_mix) == (0.25, 0, 0.5, 0)
     assert request.guidance_interval == (0, 5.42)
     assert (request.spread_match, request.spread_parts) == ("first", ("up", "mid"))
     assert prepare(library, spread_every=3)[0].request.spread_every == 3
+    assert prepare(library, exact_match=True)[0].request.exact_match and not request.exact_match
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
@@ -117,6 +121,15 @@ def test_a_look_is_learned_from_the_cutout_alone(library: Library) -> None:
     assert other is not None and other.cutout == look.cutout
     assert (other.vectors, other.steps) == (2, 9)
     assert on.request.replace(layers=off.request.layers) == off.request
+
+
+def test_negative_words_and_watching(library: Library) -> None:
+    """Negative words stay out of both prompts; to watch is no part of what decides the picture."""
+    request = prepare(library, box(library, negative=" two  words "), negative_prompt="rain")[0].request
+    assert request.layers[0].negative == "two words"
+    assert "two" not in request.prompt + request.negative_prompt
+    plain, watched = (prepare(library, box(library), watch=on)[0].request for on in (False, True))
+    assert plain.key == watched.key
 
 
 def test_defaults_lie_in_their_ranges() -> None:

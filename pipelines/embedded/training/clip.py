@@ -21,7 +21,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, C
 
 from pipelines.embedded.training.captions import all_words, caption, crop_caption
 from pipelines.embedded.training.latents import Pool
-from pipelines.embedded.training.tokenizer import TOKENS, build_tokenizer
+from pipelines.embedded.training.tokenizer import TOKENS, build_tokenizer, widen_tokenizer
 from pipelines.embedded.training.world import WORLDS
 
 WIDTH, LAYERS, PROJECTION, SIDE, PATCH = 192, 3, 128, 128, 16
@@ -54,7 +54,12 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         hidden_act="gelu",
     )
     model = CLIPModel(
-        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION)
+        CLIPConfig(
+            text_config=text.to_dict(),
+            vision_config=vision.to_dict(),
+            projection_dim=PROJECTION,
+            logit_scale_init_value=2.3,
+        )
     )
     # the library's 0.02 for pictures' patches leaves so narrow a tower asleep for the first thousand steps
     torch.nn.init.normal_(model.vision_model.embeddings.patch_embedding.weight, std=0.05)
@@ -86,11 +91,12 @@ def main() -> None:
     rng = np.random.default_rng(1)
     if (options.out / "config.json").exists():
         tokenizer = CLIPTokenizer.from_pretrained(options.out)
+        tokenizer = widen_tokenizer(tokenizer, all_words(the_world))
         model = CLIPModel.from_pretrained(options.out)
     else:
         tokenizer = build_tokenizer(all_words(the_world))
         model = new_clip(tokenizer)
-    scale = torch.nn.Parameter(torch.tensor(2.3))
+    scale = torch.nn.Parameter(model.logit_scale.detach().clone())
     bias = torch.nn.Parameter(torch.tensor(-6.0))
     model.set_attn_implementation(
         "eager"

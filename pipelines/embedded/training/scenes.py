@@ -192,7 +192,8 @@ def sample_scene(
         raise FieldError(f"{' and '.join(labels)} are held out of training: ask with split='heldout'.")
     if not 1 <= len(labels) <= 4:
         raise FieldError(f"a scene holds 1 to 4 objects, not {len(labels)}.")
-    place_name = place_name or chosen.places[int(rng.integers(len(chosen.places)))]
+    places = [p for p in chosen.places if time is None or time in place(p).times]
+    place_name = place_name or places[int(rng.integers(len(places)))]
     # Plain colours say little about the light, so they are mostly seen by day.
     by_day = 0.6 if place_name == "plain" else 0.4
     times = [t for t in chosen.times if t in place(place_name).times]

@@ -39,7 +39,7 @@ from pipelines.embedded.training.denoiser import (
     text_tower,
 )
 from pipelines.embedded.training.latents import Pool
-from pipelines.embedded.training.tokenizer import TOKENS
+from pipelines.embedded.training.tokenizer import TOKENS, words_known
 from pipelines.embedded.training.world import WORLDS, World
 
 BATCH = {"crops": 96, "whole": 32}
@@ -48,6 +48,7 @@ WARM_UP = 200
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 CLASS_WEIGHT = 0.03
 DECAY, COOL_DECAY = 0.9995, 0.98  # of the averages; a cool-down is short, and its end is an average already
+WORDS = "text.embeddings.token_embedding.weight"
 Drawn = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -102,6 +103,8 @@ class Training:
     made: list[torch.optim.Optimizer]
     accelerator: Accelerator
     scale: float = 0.0
+    known: int = 0
+    """Token ids that mean something; 0 = all. A state that knew fewer words leaves the CLIP's new ones as they are."""
     counts: dict[str, int] = field(default_factory=lambda: {"step": 0, "crops": 0, "whole": 0})
 
     def __post_init__(self) -> None:
@@ -116,10 +119,18 @@ class Training:
     def load(self, path: Path) -> None:
         """Go on from a saved state."""
         state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        known = state.get("known") or self.known
+        for kept in (state["weights"], state["average"]):
+            kept[WORDS][known : self.known] = self.trainee.state_dict()[WORDS][known : self.known]
         self.trainee.load_state_dict(state["weights"])
         self.average, self.counts, self.scale = state["average"], state["counts"], state["scale"]
         for optimizer, saved in zip(self.made, state.get("optimizers", []), strict=False):
+            full = [
+                group["full"] for group in optimizer.param_groups
+            ]  # the rate asked for now, not the one saved
             optimizer.load_state_dict(saved)
+            for group, rate in zip(optimizer.param_groups, full, strict=True):
+                group["full"] = rate
 
     def save(self, path: Path) -> None:
         """Write the state so that a stop in between leaves the old one."""
@@ -128,6 +139,7 @@ class Training:
             "average": self.average,
             "counts": self.counts,
             "scale": self.scale,
+            "known": self.known,
             "optimizers": [optimizer.state_dict() for optimizer in self.made],
         }
         torch.save(state, path.with_suffix(".part"))
@@ -240,13 +252,14 @@ def main() -> None:
     text = text_tower(CLIPModel.from_pretrained(options.clip))
     trainee = Trainee(unet, text, len(chosen.labels)).to(accelerator.device)
     scale = start_from(trainee, options.start) if options.start else 0.0
-    training = Training(trainee, optimizers(trainee, options.optimizer, options.rate), accelerator, scale)
+    tokenizer = CLIPTokenizer.from_pretrained(options.clip)
+    made = optimizers(trainee, options.optimizer, options.rate)
+    training = Training(trainee, made, accelerator, scale, words_known(tokenizer))
     if (options.out / "state.pt").exists():
         training.load(options.out / "state.pt")
     pool = Pool(options.pool, options.stage)
     pool.refresh()
     training.scale = training.scale or float(1 / pool.latents.astype(np.float32).std())
-    tokenizer = CLIPTokenizer.from_pretrained(options.clip)
     batch = options.batch or BATCH[options.stage]
     draws = Draws(chosen, pool, tokenizer, training.scale, batch, accelerator.device, tuple(options.shares))
     run(training, draws, options)

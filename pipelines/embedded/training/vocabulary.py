@@ -110,6 +110,16 @@ RECOLOURABLE = {
     "basketball": "orange",
     "teapot": "blue",
     "t-shirt": "green",
+    "rocket": "red",
+    "sailboat": "orange",
+    "wrapped-gift": "yellow",
+    "crown": "yellow",
+    "key": "yellow",
+    "trumpet": "orange",
+    "house": "red",
+    "whale": "blue",
+    "sauropod": "green",
+    "crab": "red",
 }
 # Dominant looks are spread over genders and tones on purpose, against the usual pictures of these trades.
 ROLES = {

@@ -224,8 +224,10 @@ def world(name: str) -> World:
         raise FieldError(f"there is no world {name!r}: choose one of {', '.join(WORLDS)}.") from None
 
 
-_PLACES = ("meadow", "beach", "desert", "snow", "city", "plain")
-_MORE_PLACES = ("forest", "mountains", "room", "underwater", "space", "sky")
+_PLACES = (
+    *("meadow", "beach", "desert", "snow", "city", "plain"),
+    *("forest", "mountains", "room", "underwater", "space", "sky"),
+)
 
 
 def _large() -> World:
@@ -239,7 +241,7 @@ def _large() -> World:
         roles={**small_roles, **more},
         words={label: tuple(words) for label, words in {**data["objects"], **data["roles"]}.items()},
         styles=("flat", "fluent", "noto", "twemoji"),
-        places=_PLACES + _MORE_PLACES,
+        places=_PLACES,
         recolourable=RECOLOURABLE | MORE_RECOLOURABLE,
         floating=FLOATING | MORE_FLOATING,
         missing=frozenset(data["missing"]),

@@ -14,6 +14,28 @@
       app.pickOne((file, name) => store.addAvoid({ ...app.settings.avoid, picture: file, name }), "reference"), {
       kind: "dc-wide",
     });
+    const ready = (name, label) =>
+      D.textButton("plus", label, () =>
+        app.attempt(() => store.addAvoid({ ...app.settings.avoid, ...app.settings.ready[name], picture: null })), {
+        kind: "dc-wide",
+      });
+    const style = D.textButton("plus", "Add a style to go towards", () =>
+      app.pickOne((file, name) =>
+        store.addAvoid({ ...app.settings.avoid, ...app.settings.ready.style, picture: file, name }), "reference"), {
+      kind: "dc-wide",
+    });
+    const ofLayer = D.textButton("plus", "Avoid the selected layer's picture", () => {
+      const { picture, mask } = store.current;
+      app.attempt(() => store.addAvoid({ ...app.settings.avoid, picture, mask, name: D.labelOf(store.current) }));
+    }, { kind: "dc-wide" });
+    const guides = D.fold(
+      "Quality and style",
+      false,
+      h("p", { class: "dc-quiet", text: words.guides.hint }),
+      ready("blurred", "Away from a blurred copy"),
+      ready("noisy", "Away from a noisy copy"),
+      style,
+    );
     const time = D.slider(words.window, (value) => store.patch({ window: value }, "doc:window"));
     const matching = D.choice(
       "Matching",
@@ -46,6 +68,22 @@
       const drop = D.iconButton("trash", "Delete this reference", () => store.removeAvoid(id), { kind: "dc-small" });
       const alpha = D.slider(words.avoid_alpha, change("alpha"));
       const threshold = D.slider(words.avoid_threshold, change("threshold"));
+      const kind = D.choice(
+        "Reference",
+        () => [
+          ["given", "the picture"],
+          ["blurred", "a blurred copy"],
+          ["noisy", "a noisy copy"],
+        ],
+        change("made"),
+        { about: words.made.hint },
+      );
+      const cut = D.textButton("image", "Mask", () => app.pickOne((file) => store.patchAvoid(id, { mask: file })), {
+        title: "Only what is white or opaque in a picture of this shape counts",
+      });
+      const uncut = D.iconButton("close", "Take the mask away", () => store.patchAvoid(id, { mask: null }));
+      const when = D.slider(words.window, change("window"));
+      const towards = h("p", { class: "dc-quiet", text: "Below 0 the result is pulled towards the picture." });
       const where = D.choice(
         "Where",
         () => [[null, "Whole picture"], ...store.doc.layers.map((layer) => [layer.id, D.labelOf(layer)])],
@@ -58,9 +96,11 @@
         h("div", { class: "dc-card-head" }, thumb, name, eye, drop),
         where.element,
         alpha.element,
+        towards,
         threshold.element,
+        D.fold("More", false, kind.element, h("div", { class: "dc-row" }, cut, uncut), when.element),
       );
-      return { element, thumb, name, eye, alpha, threshold, where };
+      return { element, thumb, name, eye, alpha, towards, threshold, where, kind, uncut, when };
     }
 
     function show() {
@@ -76,27 +116,32 @@
         if (!cards.has(avoid.id)) cards.set(avoid.id, makeCard(avoid.id));
         const card = cards.get(avoid.id);
         if (list.children[place] !== card.element) list.insertBefore(card.element, list.children[place] ?? null);
-        const url = D.urlOf(avoid.picture);
-        if (card.thumb.getAttribute("src") !== url) card.thumb.src = url;
+        const url = avoid.picture ? D.urlOf(avoid.picture) : null;
+        card.thumb.hidden = !url; // of the collage itself, which the stage shows
+        if (url && card.thumb.getAttribute("src") !== url) card.thumb.src = url;
         const label = D.labelOf(avoid);
         card.name.textContent = label;
         card.eye.replaceChildren(D.icon(avoid.visible ? "eye" : "eye-off"));
         card.eye.setAttribute("aria-label", `${avoid.visible ? "Switch off" : "Switch on"} ${label}`);
         card.eye.title = avoid.visible ? "Switch off" : "Switch on";
         card.element.classList.toggle("dc-hidden-layer", !avoid.visible);
-        card.alpha.show(avoid.alpha);
-        card.threshold.show(avoid.threshold);
+        card.alpha.show(avoid.alpha, app.usual("avoid_alpha"));
+        card.threshold.show(avoid.threshold, app.usual("avoid_threshold"));
+        card.towards.hidden = !(avoid.alpha < 0);
         card.where.show(avoid.layer);
+        card.kind.show(avoid.made);
+        card.uncut.hidden = !avoid.mask;
+        card.when.show(avoid.window, share ?? app.usual("window"));
       });
+      ofLayer.hidden = !store.current;
       list.hidden = avoids.length === 0;
       shared.hidden = avoids.length === 0 && store.doc.spread === 0;
-      const model = app.settings.models.find((one) => one.name === store.doc.model);
-      time.show(share, model?.window);
+      time.show(share, app.usual("window"));
       matching.show(axis);
       steering.show(by);
     }
 
-    return { element: h("div", { class: "dc-stack" }, about, list, add, shared), show };
+    return { element: h("div", { class: "dc-stack" }, about, list, add, ofLayer, guides, shared), show };
   }
 
   Object.assign(D, { avoidPanel });

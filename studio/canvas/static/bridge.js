@@ -36,6 +36,12 @@
       this.frame.remove();
     }
 
+    /** The default of a word on the collage's model. */
+    usual(word) {
+      const { models } = this.settings;
+      return (models.find((one) => one.name === this.store.doc.model) ?? models[0]).usual[word];
+    }
+
     #build() {
       const stageHost = h("div", { class: "dc-konva" });
       this.stage = h(
@@ -65,7 +71,10 @@
         ["ban", "Avoid", avoid.element],
       ]);
       this.panels = [layers, inspector, scene, avoid, header, tools, prompt];
-      this.showRunning = prompt.showRunning;
+      this.showRunning = (running) => {
+        prompt.showRunning(running);
+        inspector.show();
+      };
       this.frame = h(
         "div",
         { class: "dc-studio" },
@@ -137,12 +146,12 @@
       }
     }
 
-    /** Sends an event once all uploads are in and the document has been handed over. */
-    async send(name, data = {}) {
+    /** Sends an event once all uploads are in and the document has been handed over; `edit` as in `renderAlone`. */
+    async send(name, data = {}, edit = null) {
       await Promise.allSettled([...this.pending]);
       const { incoming = null } = this;
       this.incoming = null;
-      this.props.value = { ...this.store.doc, incoming };
+      this.props.value = { ...this.store.doc, incoming, edit };
       await this.#pause();
       this.trigger(name, data);
     }
@@ -151,12 +160,38 @@
       return new Promise((resolve) => setTimeout(resolve, milliseconds));
     }
 
-    async render() {
+    async render(edit = null) {
       if (this.results.running) return;
-      this.results.begin();
+      this.results.begin(edit?.layer);
       // what is asked for while the last run's stream closes is dropped by Gradio's queue
       await this.#pause(this.results.endedAt + STREAM_CLOSES - performance.now());
-      if (this.results.running) this.send("dc_render"); // unless Stop came first
+      if (this.results.running) this.send("dc_render", {}, edit); // unless Stop came first
+    }
+
+    /** Why a layer cannot be rendered alone now, null where it can. */
+    whyNotAlone(layer) {
+      if (this.results.running) return "A render is running.";
+      if (!this.results.ground) return "Render the collage first: the layer is rendered on a result.";
+      if (!layer.visible) return "The layer is hidden; show it first.";
+      if (layer.locked) return "The layer is locked; unlock it first.";
+      return null;
+    }
+
+    /** Renders one layer anew on the result that is shown, or the newest. */
+    renderAlone(id) {
+      const layer = this.store.layer(id);
+      if (!layer || this.whyNotAlone(layer) !== null) return;
+      this.render({ layer: id, picture: this.results.ground.file });
+    }
+
+    /** Values that the server suggests for the layers; null when it does not answer. */
+    async suggest() {
+      const { canvas, layers } = this.store.doc;
+      try {
+        return await this.server.suggest({ canvas, layers: layers.map((layer) => ({ ...layer, picture: null, mask: null })) });
+      } catch {
+        return null;
+      }
     }
 
     stop() {

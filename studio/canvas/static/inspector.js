@@ -4,7 +4,7 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
-  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "feather", "opacity"];
+  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "vary", "feather", "opacity"];
   const PLACES = [
     ["x", "X", 1],
     ["y", "Y", 1],
@@ -23,6 +23,11 @@
       limit: limits.words,
       placeholder: "what this cut-out is",
       about: words.prompt.hint,
+    });
+    const negative = D.text("Without", change("negative"), {
+      limit: limits.words,
+      placeholder: "what it shall not show",
+      about: words.negative.hint,
     });
     const mute = h("p", {
       class: "dc-quiet",
@@ -46,13 +51,16 @@
       }),
     );
 
+    const offers = D.layerOffers(app);
     const filled = h(
       "div",
       { class: "dc-stack" },
       h("div", { class: "dc-pair" }, name.element, prompt.element),
       mute,
+      negative.element,
       ...STRENGTHS.map((word) => sliders[word].element),
       look.element,
+      offers.element,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
     );
     const empty = h("p", { class: "dc-quiet dc-empty", text: "Select a layer to set its words and how far it may change." });
@@ -61,12 +69,14 @@
     function show() {
       const layer = store.current;
       filled.hidden = !layer;
+      offers.show();
       empty.hidden = Boolean(layer) || store.doc.layers.length === 0;
       if (!layer) return;
       name.show(layer.name);
       prompt.show(layer.prompt);
+      negative.show(layer.negative ?? "");
       mute.hidden = layer.prompt.trim() !== "";
-      for (const word of STRENGTHS) sliders[word].show(layer[word]);
+      for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
       look.show(layer.look);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));

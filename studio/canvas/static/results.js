@@ -11,10 +11,11 @@
   class Results {
     constructor(app) {
       this.app = app;
-      this.all = []; // {key, url, name, seed, about}
+      this.all = []; // {key, url, file, name, seed, about}
       this.shown = null; // key of the result on the stage, "preview", or null for the collage
       this.report = null;
       this.seq = 0;
+      this.alone = null; // id of the layer that the last run rendered alone: it stays selected
       this.stayed = false; // whether the user went back to the collage while a run was on
       this.lastSeed = null;
       this.ended = 0; // number of the last run that ended
@@ -42,14 +43,24 @@
         const one = this.all.find((result) => result.key === this.shown);
         if (one) this.app.store.patch({ seed: one.seed });
       }, { title: "Use this seed for the next render" });
-      this.bar = h("div", { class: "dc-result-bar", hidden: true }, this.caption, this.keepSeed, this.download);
+      this.avoidIt = D.textButton("ban", "Avoid", () => {
+        const one = this.all.find((result) => result.key === this.shown);
+        if (!one) return;
+        const { store, settings } = this.app;
+        this.app.attempt(() => store.addAvoid({ ...settings.avoid, picture: one.file, name: `seed ${one.seed}` }));
+      }, { title: "Add this result to the pictures to avoid" });
+      this.bar = h("div", { class: "dc-result-bar", hidden: true }, this.caption, this.keepSeed, this.avoidIt, this.download);
       this.shelf = h("section", { class: "dc-shelf", "aria-label": "Results", hidden: true }, this.bar, this.strip);
 
       this.progress = h("div", { class: "dc-progress", hidden: true }, h("div", { class: "dc-progress-bar" }));
       this.status = h("p", { class: "dc-status", role: "status" });
       this.error = h("p", { class: "dc-error", role: "alert", hidden: true });
       this.warnings = h("ul", { class: "dc-warnings", "aria-label": "Warnings", hidden: true });
-      this.news = h("div", { class: "dc-news" }, this.progress, this.status, this.error, this.warnings);
+      this.layers = h("ul", { class: "dc-quiet" });
+      this.judge = h("p", { class: "dc-quiet" });
+      this.seen = D.fold("What is left of each layer", false, this.layers, this.judge);
+      this.seen.hidden = true;
+      this.news = h("div", { class: "dc-news" }, this.progress, this.status, this.error, this.warnings, this.seen);
     }
 
     /** Shows one sentence about something that did not work; the next success takes it away. */
@@ -62,8 +73,14 @@
       this.error.hidden = false;
     }
 
-    /** Before anything has come back. */
-    begin() {
+    /** The result that a layer is rendered on: the one shown, else the newest. */
+    get ground() {
+      return this.all.find((one) => one.key === this.shown) ?? this.all[0] ?? null;
+    }
+
+    /** Before anything has come back; `alone` is the id of a layer that is rendered alone. */
+    begin(alone = null) {
+      this.alone = alone;
       this.error.hidden = true;
       this.stayed = false;
       this.take({ state: "running", text: "Starting…", results: [], warnings: [], share: 0 });
@@ -82,12 +99,13 @@
       this.progress.firstChild.style.width = `${Math.round((report.share ?? 0) * 100)}%`;
       if (report.error) this.fail(report.error);
       this.#warn(report.warnings ?? []);
+      this.#tellLayers(report.layers);
       let newest = null;
       for (const result of report.results ?? []) {
         const key = `${report.id}-${result.image}`;
         const known = this.all.find((one) => one.key === key);
         if (known) {
-          known.url = D.urlOf(result.file); // the same picture, with more said of how it came about
+          Object.assign(known, result, { url: D.urlOf(result.file) }); // the same picture, with more said of how it came about
           continue;
         }
         newest = { ...result, key, url: D.urlOf(result.file) };
@@ -118,6 +136,13 @@
       this.warnings.replaceChildren(
         ...warnings.map((sentence) => h("li", {}, D.icon("warn"), h("span", { text: sentence }))),
       );
+    }
+
+    /** What the run found of each layer, where it was watched. */
+    #tellLayers(layers) {
+      this.seen.hidden = !layers;
+      this.layers.replaceChildren(...(layers?.lines ?? []).map((line) => h("li", { text: line })));
+      this.judge.textContent = layers?.by ?? "";
     }
 
     /** Shows a result by key, the running preview, or with null the collage. */
@@ -153,7 +178,8 @@
         if (chosen) item.firstChild.setAttribute("aria-current", "true");
         else item.firstChild.removeAttribute("aria-current");
       }
-      if (url) this.app.view?.store.select(null);
+      const selected = this.app.view?.store.selected;
+      if (url && selected && selected !== this.alone) this.app.view.store.select(null);
     }
 
     /** Puts the result exactly where the canvas lies under it. */

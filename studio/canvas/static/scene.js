@@ -1,4 +1,4 @@
-/* What the whole picture is: negative prompt, background, canvas, sampler, seed, spread. */
+/* What the whole picture is: negative prompt, background, canvas, sampler, seed, and how its images differ. */
 (() => {
   "use strict";
   const D = (globalThis.Decollage ??= {});
@@ -28,6 +28,13 @@
       onchange: () => store.patch({ seed: random.checked ? null : (app.results.lastSeed ?? 0) }),
     });
     const randomLabel = h("label", { class: "dc-check", for: random.id }, random, h("span", { text: "Random each time" }));
+    const watch = h("input", {
+      type: "checkbox",
+      id: D.freshId("watch"),
+      onchange: () => store.patch({ watch: watch.checked }),
+    });
+    const watchHint = D.hint(words.watch.hint, "a lost layer");
+    const watchLabel = h("label", { class: "dc-check", for: watch.id }, watch, h("span", { text: "Say which layers were lost" }));
     const count = (field, optional) =>
       D.number(words[field].label, patch(field), {
         min: words[field].min,
@@ -79,8 +86,27 @@
     const width = side("width", "Width");
     const height = side("height", "Height");
 
-    const spread = D.slider(words.spread, (value) => store.patch({ spread: value ?? 0 }, "doc:spread"));
-    const spreadThreshold = D.slider(words.spread_threshold, patch("spread_threshold"));
+    const differing = D.spreadFolds(app);
+
+    const by = D.choice(
+      "Harmonize by",
+      () => [
+        ["steps", "steps that are run"],
+        ["timestep", "the model's time"],
+      ],
+      patch("harmonize_by"),
+      { about: words.harmonize_by.hint },
+    );
+    const grow = D.slider(words.grow, (value) => store.patch({ grow: value ?? 0 }, "doc:grow"));
+    const bothWays = D.choice(
+      "Words look at",
+      () => [
+        [false, "everything"],
+        [true, "their own layer"],
+      ],
+      patch("attend_both_ways"),
+      { about: words.attend_both_ways.hint },
+    );
 
     const element = h(
       "div",
@@ -104,8 +130,10 @@
         h("div", { class: "dc-pair" }, images.element, seed.element),
         randomLabel,
         negative.element,
+        h("div", { class: "dc-field-head" }, watchLabel, watchHint.button),
+        watchHint.bubble,
       ),
-      D.fold("Spread", true, spread.element, spreadThreshold.element),
+      differing.elements,
       D.fold(
         "Sampler",
         false,
@@ -113,6 +141,7 @@
         h("div", { class: "dc-pair" }, steps.element, guidance.element),
         scheduler.element,
       ),
+      D.fold("How layers are held", false, by.element, grow.element, bothWays.element),
     );
 
     function show() {
@@ -120,6 +149,7 @@
       negative.show(doc.negative_prompt);
       seed.show(doc.seed, "random");
       random.checked = doc.seed === null;
+      watch.checked = doc.watch === true;
       images.show(doc.images);
       steps.show(doc.steps, model().steps);
       guidance.show(doc.guidance, model().guidance);
@@ -127,12 +157,14 @@
       modelChoice.show(doc.model);
       if (colour.value !== doc.background.colour) colour.value = doc.background.colour;
       noBackdrop.hidden = !doc.background.picture;
-      under.show(doc.background.harmonize);
+      under.show(doc.background.harmonize, app.usual("background_harmonize"));
       width.show(doc.canvas.width);
       height.show(doc.canvas.height);
-      spread.show(doc.spread);
-      spreadThreshold.show(doc.spread_threshold);
-      spreadThreshold.element.hidden = doc.spread === 0;
+      differing.show();
+      by.show(doc.harmonize_by);
+      grow.show(doc.grow);
+      bothWays.show(doc.attend_both_ways);
+      bothWays.element.hidden = model().unet && !doc.attend_both_ways;
     }
 
     return { element, show };

@@ -139,6 +139,14 @@
       this.#commit({ ...this.doc, layers }, { tag, say });
     }
 
+    /** Sets those of the `values` of a layer that nobody has set, in one step of the history; gives their names. */
+    fill(id, values) {
+      const layer = this.layer(id);
+      const open = Object.entries(values).filter(([word]) => layer && (layer[word] ?? null) === null);
+      if (open.length) this.patchLayer(id, Object.fromEntries(open), { say: `Suggested values set in ${labelOf(layer)}.` });
+      return open.map(([word]) => word);
+    }
+
     /** Adds layers on top, in order; ids and free names are given here. The last one is selected. */
     addLayers(layers) {
       if (!layers.length) return;

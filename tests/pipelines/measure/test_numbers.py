@@ -114,3 +114,25 @@ class TestNumbers:
         words = told(found, 1)
         assert words[0] == f"changed {100 * found['changed'][1]:.0f} %"
         assert words[2].startswith("near 'that' ") and ", outside " in words[2]
+
+
+class TestVary:
+    def test_inside_against_outside(self, store: PictureStore, features: Features) -> None:
+        request = tiny.collage_request(store, cat={"vary": 1.0}, images=2)
+        one = tiny.picture(1)
+        other = one.copy()
+        inside = tiny.CAT >= 128
+        other[inside] = tiny.picture(2)[inside]
+        found = numbers(request, (one, other), store, features)["vary"]
+        assert found["inside"] > 0.01 and found["outside"] == pytest.approx(0, abs=1e-4)
+        assert found["apart"] == 0
+        other[0, 0, 1] ^= 64
+        again = numbers(request, (one, other), store, features)
+        assert again["vary"]["apart"] == 64
+        assert any(line.startswith("vary inside") and "64 of 255" in line for line in told(again, 0))
+
+    def test_only_where_layers_vary(self, store: PictureStore, features: Features) -> None:
+        pair = (tiny.picture(1), tiny.picture(2))
+        assert "vary" not in numbers(tiny.collage_request(store, images=2), pair, store, features)
+        request = tiny.collage_request(store, cat={"vary": 1.0}, images=2)
+        assert "vary" not in numbers(request, pair[:1], store, features)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -10,9 +13,10 @@ import torch
 
 from pipelines.attention.kernel import Kernel
 from pipelines.engine import Engine
+from pipelines.methods import reference_rows
 from pipelines.methods.base import Inputs
 from pipelines.methods.negtome import match
-from pipelines.methods.reference_rows import ReferenceRows
+from pipelines.methods.reference_rows import ReferenceRows, kept_latents
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
@@ -48,6 +52,23 @@ def test_one_row_in_active_steps_only(
     assert batches(engine, off, store) == [(rows, rows)] * 8
 
 
+def test_each_reference_has_its_own_window(engine: Engine, store: PictureStore) -> None:
+    avoids = (tiny.avoid(store), tiny.avoid(store, 10, window=0.5), tiny.avoid(store, 11, alpha=0.0))
+    request = tiny.text_request(avoids=avoids, steps=8)
+    assert batches(engine, request, store) == [(2, 4)] * 2 + [(2, 3)] * 2 + [(2, 2)] * 4
+    run = tiny.run_of(engine, request, store)
+    method = ReferenceRows()
+    method.begin(run, Kernel())
+    for index, references in ((1, {0: 2, 1: 3}), (3, {1: 2}), (4, {})):
+        step = tiny.step_of(run, index)
+        text = {"encoder_hidden_states": torch.zeros(2, 77, 32)}
+        method.before_forward(step, Inputs(torch.zeros(2, 4, 8, 8), text))
+        assert step.references == references
+    longer = tiny.pictures(engine, request, store)[0]
+    shared = tuple(dataclasses.replace(one, window=None) for one in avoids)
+    assert tiny.moved(longer, tiny.pictures(engine, request.replace(avoids=shared), store)[0]) > 0.01
+
+
 def test_other_rows_do_not_notice(engine: Engine, store: PictureStore, model: str) -> None:
     run = tiny.run_of(engine, tiny.text_request(model, avoids=(tiny.avoid(store),)), store)
     step = tiny.step_of(run, 0)
@@ -65,7 +86,7 @@ def test_other_rows_do_not_notice(engine: Engine, store: PictureStore, model: st
         kwargs["added_cond_kwargs"] = {"text_embeds": torch.ones(2, 32), "time_ids": ids}
     inputs = Inputs(sample, dict(kwargs))
     method.before_forward(step, inputs)
-    assert len(inputs.sample) == 3 and step.references == [2]
+    assert len(inputs.sample) == 3 and step.references == {0: 2}
     assert len(kwargs["encoder_hidden_states"]) == 2, "the pipeline keeps its own tensors"
     if model == "sdxl":
         assert len(kwargs["added_cond_kwargs"]["text_embeds"]) == 2
@@ -85,7 +106,7 @@ def test_encoded_once_a_run_and_noised_with_one_noise(engine: Engine, store: Pic
     rows: list[torch.Tensor] = []
     kept = pipe.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(args[0].clone()))
     request = tiny.text_request(
-        "sd_noise", avoids=(tiny.avoid(store),), window=1.0, images=3, steps=4, scheduler="euler"
+        "sd_noise", avoids=(tiny.avoid(store, 77),), window=1.0, images=3, steps=4, scheduler="euler"
     )
     try:
         tiny.result(engine, request, store)
@@ -104,6 +125,62 @@ def test_encoded_once_a_run_and_noised_with_one_noise(engine: Engine, store: Pic
     # the levels of each image start anew: compare the first step of each
     assert torch.equal(references[0], references[4]) and torch.equal(references[0], references[8])
     assert torch.allclose(noises[0], noises[1], atol=1e-4)
+
+
+class TestKeptLatents:
+    def test_the_second_render_encodes_nothing_and_is_the_same(self, store: PictureStore) -> None:
+        own = Engine(preview_seconds=1e9)
+        vae = own.adopt("own", tiny.sd_noise(), tiny.card_for("sd_noise")).pipe.vae
+        before = dict(vars(vae))
+        encoded: list[int] = []
+        handle = vae.encoder.register_forward_hook(lambda *_: encoded.append(1))
+        request = tiny.text_request("own", avoids=(tiny.avoid(store),), window=1.0, steps=1, guidance=1.0)
+        first, again = (tiny.pictures(own, request, store)[0] for _ in range(2))
+        assert len(encoded) == 1 and np.array_equal(first, again)
+        other = tiny.pictures(own, request.replace(avoids=(tiny.avoid(store, 10),)), store)[0]
+        assert len(encoded) == 2 and not np.array_equal(first, other), "another picture is another key"
+        with torch.no_grad():
+            vae.encoder.conv_in.weight *= 2
+        changed = tiny.pictures(own, request, store)[0]
+        assert len(encoded) == 3 and not np.array_equal(first, changed), "and so are other weights"
+        handle.remove()
+        assert dict(vars(vae)) == before, "nothing is put on the autoencoder"
+
+    def test_the_key_is_all_that_decides_them(self, engine: Engine, store: PictureStore) -> None:
+        run = tiny.run_of(engine, tiny.text_request("sd_noise"), store)
+        run.pipe.vae = tiny.autoencoder(4, tiny=False)
+        name, vae = store.put(tiny.picture(9)), run.pipe.vae
+        first = kept_latents(run, name)
+        assert torch.equal(first, run.family.encode_picture(run.pipe, store.get(name)))
+        assert kept_latents(run, name) is first
+        vae.enable_tiling()
+        assert kept_latents(run, name) is not first
+        vae.disable_tiling()
+        vae.to(torch.bfloat16)
+        assert kept_latents(run, name).dtype == torch.bfloat16
+        vae.to(torch.float32)
+        assert kept_latents(run, name) is first, (
+            "moved there and back, as offload does, it was not written to"
+        )
+
+    def test_bounded(self, engine: Engine, store: PictureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reference_rows, "KEPT", 2)
+        run = tiny.run_of(engine, tiny.text_request("sd_noise"), store)
+        run.pipe.vae = tiny.autoencoder(4, tiny=False)
+        names = [store.put(tiny.picture(seed)) for seed in (1, 2, 3)]
+        found = [kept_latents(run, name) for name in names]
+        assert kept_latents(run, names[2]) is found[2] and kept_latents(run, names[1]) is found[1]
+        assert kept_latents(run, names[0]) is not found[0], "the oldest went"
+        assert kept_latents(run, names[2]) is not found[2], "and then the one not asked for the longest"
+
+    def test_gone_with_the_autoencoder(self, engine: Engine, store: PictureStore) -> None:
+        run = tiny.run_of(engine, tiny.text_request("sd_noise"), store)
+        run.pipe.vae = tiny.autoencoder(4, tiny=False)
+        latents = weakref.ref(kept_latents(run, store.put(tiny.picture(9))))
+        assert latents() is not None
+        run.pipe.vae = None
+        gc.collect()
+        assert latents() is None
 
 
 @pytest.mark.parametrize("model", ["sd_velocity", "sdxl"])

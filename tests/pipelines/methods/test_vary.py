@@ -117,7 +117,7 @@ class TestAlpha:
 
     @pytest.mark.parametrize("axis", ["source", "released"])
     def test_only_the_layers_tokens_are_pushed(self, engine: Engine, store: PictureStore, axis: str) -> None:
-        request = varying(store, vary=0.8, images=2, axis=axis)
+        request = varying(store, vary=0.8, images=2, axis=axis, spread_by="push")
         run = tiny.run_of(engine, request, store, images=2)
         method = Spread()
         method.begin(run, Kernel())

@@ -180,3 +180,17 @@ test("free names count on", () => {
   assert.equal(freeName("dog", others), "dog");
   assert.equal(freeName("", others), "");
 });
+
+test("suggested values fill what is open, never what is set, in one step of the history", () => {
+  store.addLayers([layer("cat", { harmonize: 0, feather: null, attend_inside: null })]);
+  const cat = id("cat");
+  const before = store.past.length;
+  assert.deepEqual(store.fill(cat, { harmonize: 0.6, feather: 4, attend_inside: 0.5 }), ["feather", "attend_inside"]);
+  assert.deepEqual([store.current.harmonize, store.current.feather, store.current.attend_inside], [0, 4, 0.5]);
+  assert.equal(store.past.length, before + 1);
+  assert.deepEqual(store.fill(cat, { harmonize: 0.6, feather: 9 }), []);
+  assert.deepEqual(store.fill("nobody", { feather: 9 }), []);
+  assert.equal(store.past.length, before + 1);
+  store.undo();
+  assert.deepEqual([store.current.harmonize, store.current.feather], [0, null]);
+});

@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipelines.errors import FieldError, PictureError, VersionError
 from studio.canvas import exchange
-from studio.canvas.exchange import Uploads, file_data, to_collage, to_page, without_addresses
+from studio.canvas.component import suggest
+from studio.canvas.exchange import Uploads, file_data, sketch, to_collage, to_page, without_addresses
 from studio.document import Avoid, Background, Collage, Layer
 from studio.pictures import Library
 
@@ -180,3 +181,46 @@ def test_addresses_are_taken_off_files_and_nothing_else() -> None:
         "c": None,
     }
     assert page["a"][0]["url"] == "http://elsewhere/x"  # type: ignore[index]
+
+
+def test_a_layer_to_render_alone_is_no_part_of_the_collage(
+    made: Collage, library: Library, folder: Folder
+) -> None:
+    page = to_page(made, library, folder.keep)
+    edit = {"layer": "a", "picture": page["layers"][0]["picture"]}
+    assert to_collage({**page, "edit": edit}, folder.uploads)[0] == made
+
+
+def test_a_sketch_needs_no_pictures(made: Collage, library: Library, folder: Folder) -> None:
+    page = to_page(made, library, folder.keep)
+    bare = [{**layer, "picture": None, "mask": None} for layer in page["layers"]]
+    collage, sizes = sketch({"canvas": page["canvas"], "layers": bare})
+    assert sizes == {"a": (8, 6)}
+    (layer,) = collage.layers
+    assert layer.replace(picture=made.layers[0].picture, mask=made.layers[0].mask) == made.layers[0]
+    found = suggest({"canvas": page["canvas"], "layers": bare})
+    assert [(one["layer"], one["word"]) for one in found] == [("a", "harmonize"), ("a", "feather")]
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": None},
+        {"width": 0},
+        {"height": 10**9},
+        {"height": True},
+        {"x": "left"},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_nonsense_is_suggested_nothing(
+    made: Collage, library: Library, folder: Folder, change: dict[str, Any]
+) -> None:
+    page = to_page(made, library, folder.keep)
+    with pytest.raises(FieldError):
+        sketch({"canvas": page["canvas"], "layers": [{**page["layers"][0], **change}]})
+    assert suggest({"canvas": page["canvas"], "layers": [{**page["layers"][0], **change}]}) == []
+    for nothing in (None, [], {"layers": 3}, {"layers": [3]}, {"layers": []}):
+        assert suggest(nothing) == []

@@ -134,6 +134,18 @@ def test_a_single_picture_carries_the_very_collage(tmp_path: Path) -> None:
     assert png.read_bytes(Path(only["file"]["path"]).read_bytes())[0] == run.collage
 
 
+def test_a_layer_rendered_alone_says_what_changed_outside(tmp_path: Path) -> None:
+    run = Run(tmp_path, canvas={"width": 128, "height": 64}, images=2)
+    for number in (0, 1):
+        run.report.take(ImageDone(number, 5 + number, picture(1)))
+    facts: dict[str, object] = {"numbers": {"outside": {"layer": "cat", "largest": [0, 3]}}}
+    run.report.take(Finished(RenderResult(run.prepared.request, (picture(1), picture(2)), facts)))
+    assert [one["about"] for one in run.report.plain["results"]] == [
+        "Seed 5 · 128 × 64 · cat alone, largest change outside it: 0 of 255",
+        "Seed 6 · 128 × 64 · cat alone, largest change outside it: 3 of 255",
+    ]
+
+
 def test_reports_are_json_and_warnings_come_once(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.report.take(Preview(0, 1, picture(3)))
@@ -141,6 +153,28 @@ def test_reports_are_json_and_warnings_come_once(tmp_path: Path) -> None:
         run.report.take(Warned("layer 'cat' is small; make it larger", "cat"))
     plain = json.loads(json.dumps(run.report.plain))
     assert plain["warnings"] == ["Layer 'cat' is small; make it larger."]
+
+
+def test_lost_layers_are_named(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=2)
+    row = {"name": "cat", "area": 0.1, "attention": [0.25, None], "words": [None, None], "cutout": [0.5, 0.1]}
+    layers = [row | {"lost": [False, True], "advice": "raise Insist"}]
+    facts: dict[str, object] = {"numbers": {"layers": layers, "layers_by": "the embedded CLIP"}}
+    for image in range(2):
+        run.report.take(ImageDone(image, 5 + image, picture(image)))
+    run.report.take(Finished(RenderResult(run.prepared.request, (picture(0), picture(1)), facts)))
+    assert run.report.plain["warnings"] == ["Layer 'cat' was lost in 1 of 2 pictures: raise Insist."]
+    assert run.report.plain["layers"] == {
+        "lines": ["cat: 25%, – of its words' attention inside; 0.50, 0.10 like its cut-out; lost"],
+        "by": "Measured by the embedded CLIP.",
+    }
+    assert json.loads(json.dumps(run.report.plain)) == run.report.plain
+    inside = png.read_report(Path(run.report.plain["results"][0]["file"]["path"]).read_bytes())
+    assert inside["numbers"]["layers"] == layers
+    other = Run(tmp_path)
+    other.report.take(ImageDone(0, 5, picture(9)))
+    other.finish(picture(9))
+    assert "layers" not in other.report.plain and other.report.plain["warnings"] == []
 
 
 @pytest.mark.parametrize("side", [64, 1024])

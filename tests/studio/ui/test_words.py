@@ -55,7 +55,7 @@ def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
         id="a", picture="0" * 64
     )
     assert plain["models"][0]["steps"] == card("embedded").steps
-    windows = [one["window"] for one in settings([card("embedded"), card("sdxl-turbo")])["models"]]
+    windows = [one["usual"]["window"] for one in settings([card("embedded"), card("sdxl-turbo")])["models"]]
     assert windows == [DEFAULTS["window"], 0.5]
 
 

@@ -201,3 +201,11 @@ def tiny_store(small: World, shapes: CutoutStore, tmp_path: Path) -> Path:
     header = json.dumps({"world": "small", "index": {k: [0, *one.shape[:2]] for k in keys}}).encode()
     np.savez(tmp_path / "cutouts.npz", pixels=one.reshape(-1), header=np.frombuffer(header, np.uint8))
     return tmp_path
+
+
+def test_a_time_that_is_asked_for_is_had_only_where_there_is_one(small: World, shapes: CutoutStore) -> None:
+    drawn = [
+        sample_scene(small, np.random.default_rng(k), shapes, count=1, time="night").place for k in range(120)
+    ]
+    assert "space" not in drawn
+    assert set(drawn) == set(small.places) - {"space"}

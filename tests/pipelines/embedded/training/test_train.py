@@ -113,6 +113,35 @@ def test_steps_lower_the_loss_and_a_saved_run_goes_on(
         torch.testing.assert_close(p, weights[name])
 
 
+def test_a_loaded_run_takes_the_rate_asked_for_now(
+    parts: tuple[train.Training, train.Draws], tmp_path: Path
+) -> None:
+    training, _ = parts
+    training.save(tmp_path / "state.pt")
+    for group in training.made[0].param_groups:
+        group["full"] = 1e-5
+    training.load(tmp_path / "state.pt")
+    assert {group["full"] for group in training.made[0].param_groups} == {1e-5}
+
+
+def test_words_a_state_did_not_know_stay_as_the_clip_has_them(
+    parts: tuple[train.Training, train.Draws], tmp_path: Path
+) -> None:
+    training, _ = parts
+    rows = training.trainee.state_dict()[train.WORDS]
+    training.known = 10
+    training.save(tmp_path / "state.pt")
+    saved = rows.clone()
+    with torch.no_grad():
+        rows += 1.0
+    training.known = 12
+    training.load(tmp_path / "state.pt")
+    torch.testing.assert_close(rows[:10], saved[:10])
+    torch.testing.assert_close(rows[10:12], saved[10:12] + 1.0)
+    torch.testing.assert_close(rows[12:], saved[12:])
+    torch.testing.assert_close(training.average[train.WORDS], rows)
+
+
 def test_cool_down_leaves_the_run_alone(parts: tuple[train.Training, train.Draws], tmp_path: Path) -> None:
     training, draws = parts
     for average in training.average.values():

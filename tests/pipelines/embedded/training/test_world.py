@@ -14,7 +14,8 @@ from pipelines.errors import FieldError
 def test_the_small_world_has_the_promised_size(small: World) -> None:
     assert len(small.objects) == len(set(small.objects)) == 70
     assert len(small.roles) == 12
-    assert len(small.recolourable) == 20
+    assert len(small.recolourable) == 30
+    assert len(small.places) == len(set(small.places)) == 12
     assert small.styles == ("flat",)
 
 
@@ -51,7 +52,7 @@ def test_an_unknown_world_is_refused_by_name() -> None:
 
 def test_art_keys_name_every_look_once(small: World) -> None:
     keys = small.art_keys()
-    assert len(keys) == len(set(keys)) == 50 + 20 * len(COLOURS) + 12 * len(TONES) * 3
+    assert len(keys) == len(set(keys)) == 40 + 30 * len(COLOURS) + 12 * len(TONES) * 3
     assert art_key("flat", "automobile", colour="blue") == "flat/automobile#blue" in keys
     assert art_key("flat", "cook", tone="medium-dark", gender="man") == "flat/cook/medium-dark-man" in keys
 
@@ -98,7 +99,7 @@ def test_held_out_pairs_and_art_are_few_and_never_dominant(small: World) -> None
     assert 50 < len(small.heldout_pairs) < 150
     a, b = next(iter(sorted(small.heldout_pairs)))
     assert small.held_out([b, "key", a]) and not small.held_out([a])
-    assert len(small.heldout_art) == 32
+    assert len(small.heldout_art) == 42
     dominant = {f"{label}#{colour}" for label, colour in small.recolourable.items()}
     dominant |= {f"{label}/{tone}-{gender}" for label, (gender, tone) in small.roles.items()}
     assert not dominant & small.heldout_art

@@ -1,0 +1,124 @@
+/* What makes the images of one render differ: NegToMe between them, and its rivals, which go with it. */
+(() => {
+  "use strict";
+  const D = (globalThis.Decollage ??= {});
+  const { h } = D;
+
+  const UNET_PARTS = [["up"], ["mid"], ["down"], ["down", "mid", "up"]];
+  const TRANSFORMER_PARTS = [["double"], ["single"], ["double", "single"]];
+
+  function checkbox(label, about, change) {
+    const input = h("input", { type: "checkbox", id: D.freshId("check"), onchange: () => change(input.checked) });
+    const tip = D.hint(about, label);
+    const element = h(
+      "div",
+      { class: "dc-field" },
+      h(
+        "div",
+        { class: "dc-field-head" },
+        h("label", { class: "dc-check", for: input.id }, input, h("span", { text: label })),
+        tip.button,
+      ),
+      tip.bubble,
+    );
+    return { element, show: (on) => (input.checked = on) };
+  }
+
+  /** Gives the folds that the scene panel holds, and `show`. */
+  function spreadFolds(app) {
+    const { store, settings } = app;
+    const { words } = settings;
+    const patch = (field) => (value) => store.patch({ [field]: value }, `doc:${field}`);
+
+    const spread = D.slider(words.spread, (value) => store.patch({ spread: value ?? 0 }, "doc:spread"));
+    const threshold = D.slider(words.spread_threshold, patch("spread_threshold"));
+    const match = D.choice(
+      "From which",
+      () => [
+        ["all", "all others together"],
+        ["nearest", "the nearest one"],
+        ["first", "the first, as in the paper"],
+      ],
+      patch("spread_match"),
+      { about: words.spread_match.hint },
+    );
+    const parts = D.choice(
+      "In which part",
+      (value) => {
+        const model = settings.models.find((one) => one.name === store.doc.model) ?? settings.models[0];
+        const offered = [[[], "the model's own"]];
+        for (const some of model.unet ? UNET_PARTS : TRANSFORMER_PARTS) offered.push([some, some.join(", ")]);
+        const key = JSON.stringify(value);
+        return offered.some(([one]) => JSON.stringify(one) === key) ? offered : [...offered, [value, value.join(", ")]];
+      },
+      patch("spread_parts"),
+      { about: words.spread_parts.hint },
+    );
+    const every = D.number(words.spread_every.label, patch("spread_every"), {
+      min: words.spread_every.min,
+      max: words.spread_every.max,
+      about: words.spread_every.hint,
+    });
+    const way = D.choice(
+      "Spread by",
+      () => [
+        ["guidance", "guidance"],
+        ["push", "push, as in the paper"],
+      ],
+      patch("spread_by"),
+      { about: words.spread_by.hint },
+    );
+    const finer = h("div", { class: "dc-stack" }, way.element, threshold.element, match.element, parts.element, every.element);
+
+    const variants = checkbox("Variants", words.variants.hint, patch("variants"));
+    const cads = D.slider(words.cads, (value) => store.patch({ cads: value ?? 0 }, "doc:cads"));
+    const high = D.slider(words.cads_high, patch("cads_high"));
+    const low = D.slider(words.cads_low, patch("cads_low"));
+    const interval = checkbox("Guidance in an interval", words.guidance_interval.hint, (on) =>
+      store.patch({ guidance_interval: on ? settings.interval : null }),
+    );
+    const bound = (place, label) =>
+      D.number(
+        label,
+        (value) => {
+          const both = [...store.doc.guidance_interval];
+          both[place] = value;
+          if (both[0] < both[1]) return store.patch({ guidance_interval: both }, "doc:interval");
+          bounds[place].input.value = String(store.doc.guidance_interval[place]);
+        },
+        { min: 0, max: settings.limits.level, step: 0.01 },
+      );
+    const bounds = [bound(0, "Above noise"), bound(1, "Up to noise")];
+    const between = h("div", { class: "dc-pair" }, bounds[0].element, bounds[1].element);
+
+    const elements = [
+      D.fold("Spread", true, spread.element, finer),
+      D.fold("Other ways to differ", false, variants.element, cads.element, high.element, low.element, interval.element, between),
+    ];
+
+    function show() {
+      const { doc } = store;
+      spread.show(doc.spread);
+      threshold.show(doc.spread_threshold, app.usual("spread_threshold"));
+      way.show(doc.spread_by);
+      match.show(doc.spread_match);
+      parts.show(doc.spread_parts);
+      every.show(doc.spread_every);
+      const varies = doc.layers.some((layer) => layer.vary > 0);
+      finer.hidden = doc.spread === 0 && !varies;
+      variants.show(doc.variants);
+      cads.show(doc.cads);
+      high.show(doc.cads_high, app.usual("cads_high"));
+      low.show(doc.cads_low, app.usual("cads_low"));
+      high.element.hidden = low.element.hidden = doc.cads === 0;
+      const span = doc.guidance_interval;
+      interval.show(span !== null);
+      between.hidden = span === null;
+      if (span) bounds.forEach((one, place) => one.show(span[place]));
+    }
+
+    return { elements, show };
+  }
+
+  Object.assign(D, { spreadFolds });
+})();

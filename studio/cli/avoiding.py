@@ -1,0 +1,74 @@
+"""``--avoid`` and ``--style``: references from a file, a result, a layer, or made of the collage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.errors import FieldError
+from studio.document import Avoid, Collage, new_id
+from studio.pictures import Library
+from studio.references import READY
+
+LAYER = "layer:"
+
+Avoids = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--avoid",
+        metavar="WHAT[:ALPHA]",
+        help="Push away from a picture file (a result, say), layer:NAME, or blurred or noisy: such a copy of the "
+        "collage. ALPHA below 0 pulls towards it. Repeatable.",
+    ),
+]
+Styles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--style",
+        metavar="FILE[:ALPHA]",
+        help=f"Pull towards a picture: the same as --avoid with alpha {READY['style']['alpha']}. What it shows comes "
+        "along, not its style alone. Repeatable.",
+    ),
+]
+
+
+def with_references(
+    collage: Collage, library: Library, avoids: Sequence[str], styles: Sequence[str]
+) -> Collage:
+    """The collage with references added; their pictures go into ``library``. Raises `FieldError`, `PictureError`."""
+    asked = [("--avoid", one) for one in avoids] + [("--style", one) for one in styles]
+    added = []
+    for option, text in asked:
+        what, alpha = _split(text)
+        fields: dict[str, Any] = {} if option == "--avoid" else dict(READY["style"])
+        if option == "--avoid" and what in ("blurred", "noisy"):
+            fields = dict(READY[what])
+        elif what.startswith(LAYER):
+            fields |= _of_layer(collage, what.removeprefix(LAYER), f"{option} {text}")
+        else:
+            fields |= {"name": Path(what).stem[:100], "picture": library.add(Path(what))}
+        if alpha is not None:
+            fields["alpha"] = alpha
+        added.append(Avoid(id=new_id(), **fields))
+    return collage.replace(avoids=(*collage.avoids, *added)) if added else collage
+
+
+def _split(text: str) -> tuple[str, float | None]:
+    """WHAT and ALPHA; a colon that no number follows belongs to WHAT."""
+    what, colon, number = text.rpartition(":")
+    try:
+        return (what, float(number)) if colon and what else (text, None)
+    except ValueError:
+        return text, None
+
+
+def _of_layer(collage: Collage, name: str, where: str) -> dict[str, Any]:
+    """The cut-out of a layer: what is transparent in it does not count."""
+    found = [layer for layer in collage.layers if name in (layer.id, layer.label)]
+    if len(found) != 1:
+        names = ", ".join(repr(layer.label) for layer in collage.layers) or "none"
+        raise FieldError(f"{where}: {len(found)} layers are called {name!r}; there are: {names}.")
+    return {"name": found[0].label[:100], "picture": found[0].picture, "mask": found[0].mask}

@@ -1,0 +1,189 @@
+"""``decollage compare``: the same seeds with each way to make the images of a batch differ."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.errors import ArchiveError
+from pipelines.events import Finished, RenderResult, Warned
+from pipelines.measure.numbers import measured
+from pipelines.pictures import PictureStore
+from studio.cli import options
+from studio.cli.files import find, load
+from studio.cli.render import encoder, write_new
+from studio.cli.settings import apply_settings
+from studio.document import Collage
+from studio.formats import png
+from studio.pictures import Library
+from studio.rivals import DEFAULT, OFF, rivals
+from studio.sheet import sheet
+from studio.to_request import to_request
+
+if TYPE_CHECKING:
+    from pipelines.engine import Engine
+    from pipelines.measure.encoders import PictureFeatures
+
+IMAGES = 4
+"""Pictures a setting where the collage asks for one alone: the paper's batch."""
+
+
+def compare(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help=".collage, folder, rendered PNG, or preset name.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for sheet, pictures, manifest.")
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Only this setting; repeatable. One of {', '.join(DEFAULT)}, or another sum.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the first image; else the collage's, else 1.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help=f"Number of images, 2 to 16; else the collage's, else {IMAGES}.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model: a card's name, hub id, folder or file.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, as in render; repeatable."),
+    ] = None,
+    features: options.Features = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    offload: options.Offload = None,
+    quantize: options.Quantize = None,
+    lora: options.Loras = None,
+    config: options.Config = None,
+    allow_pickle: options.AllowPickle = False,
+) -> None:
+    """Render one collage with off, noise on the words (CADS), a guidance interval, prompt variants, NegToMe, and sums.
+
+    All settings have the same seeds. Strengths are the collage's own where it has them. Variants need alternatives such
+    as {red|blue} in the prompt; without them these settings are left out. DIR gets every picture with its collage
+    inside, NAME-compare.png (a row a setting, nothing selected) and NAME-compare.json. One line a setting goes to
+    stdout, tabs between: name, mean similarity of the pictures, Vendi, seconds, and how many more than off in percent.
+
+    Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted.
+    """
+    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
+    collage, library = load(file)
+    given = {"seed": seed, "images": images, "model": model}
+    collage = collage.replace(**{field: value for field, value in given.items() if value is not None})
+    collage = apply_settings(collage, settings or ())
+    if collage.seed is None:
+        collage = collage.replace(seed=1)
+    if collage.images == 1 and images is None:
+        collage = collage.replace(images=IMAGES)
+    asked = rivals(collage, tuple(only or DEFAULT))
+    stores = {name: PictureStore() for name in asked}
+    prepared = {name: to_request(one, library, stores[name]) for name, one in asked.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArchiveError(
+            f"the folder {str(out)!r} cannot be made ({error.strerror}); choose another."
+        ) from None
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from pipelines.engine import default_engine  # only here: this is what takes seconds to load
+
+    engine, seen = default_engine(how), encoder(features)
+    engine.load(collage.model)  # so that no setting's seconds hold it
+    stem = find(file).resolve().stem
+    results = {}
+    for name in asked:
+        for warning in prepared[name].warnings:
+            print(f"decollage: warning: {name}: {warning.message}", file=sys.stderr)
+        results[name] = _rendered(engine, prepared[name].request, stores[name], seen, name)
+        print(_line(name, results))
+    _write(out, stem, collage, asked, library, results, features or "embedded")
+
+
+def _rendered(
+    engine: Engine, request: Any, store: PictureStore, seen: PictureFeatures | None, name: str
+) -> RenderResult:
+    """The result of one setting, with its numbers; warnings go to stderr."""
+    result = None
+    for event in engine.render(request, store):
+        if isinstance(event, Warned):
+            print(f"decollage: warning: {name}: {event.message}", file=sys.stderr)
+        if isinstance(event, Finished):
+            result = event.result
+    assert result is not None, "a run ends with Finished or an error"
+    return measured(result, store, seen)
+
+
+def _line(name: str, results: dict[str, RenderResult]) -> str:
+    report: dict[str, Any] = results[name].report
+    parts = [name]
+    spread = report.get("numbers", {}).get("spread")
+    if spread:
+        parts += [f"similarity {1 - spread['distance']:.3f}", f"vendi {spread['vendi']:.2f}"]
+    parts.append(f"{report['seconds']:.1f} s")
+    before = results[OFF].report["seconds"] if OFF in results else None
+    if name != OFF and isinstance(before, int | float) and before > 0:
+        parts.append(f"{100 * (report['seconds'] / before - 1):+.1f} %")
+    return "\t".join(parts)
+
+
+def _write(
+    out: Path,
+    stem: str,
+    collage: Collage,
+    asked: dict[str, Collage],
+    library: Library,
+    results: dict[str, RenderResult],
+    features: str,
+) -> None:
+    """Pictures, sheet and manifest."""
+    manifest: dict[str, Any] = {
+        "collage": stem,
+        "model": collage.model,
+        "seeds": [(collage.seed or 0) + image for image in range(collage.images)],
+        "features": features,
+        "settings": {},
+    }
+    rows = []
+    for name, result in results.items():
+        own: Collage = asked[name]
+        files = [
+            write_new(
+                out,
+                f"{stem}-{name}-{result.request.seed + image}",
+                png.embed_result(result, image, own, library),
+            ).name
+            for image in range(len(result.pictures))
+        ]
+        manifest["settings"][name] = {
+            "changes": {
+                word: getattr(own, word) for word in ("spread", "cads", "guidance_interval", "variants")
+            },
+            "prompts": [result.request.of_image(image).prompt for image in range(len(result.pictures))],
+            "seconds": result.report["seconds"],
+            "numbers": result.report.get("numbers", {}),
+            "files": files,
+        }
+        _, *told = _line(name, results).split("\t")
+        rows.append(("\n".join([name.replace("+", "\n+ "), *told]), result.pictures))
+    manifest["run"] = {
+        word: value
+        for word, value in next(iter(results.values())).report.items()
+        if word in ("device", "dtype", "threads", "versions")
+    }
+    buffer = io.BytesIO()
+    sheet(rows).save(buffer, "PNG")
+    path = write_new(out, f"{stem}-compare", buffer.getvalue())
+    path.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,103 @@
+"""The same collage with and without each way to make the images of a batch differ: what is compared with what.
+
+"off" has none of them. Where prompt or layers' words hold alternatives ({red|blue}), everything but the settings with
+variants says the words of the first image in all of them, so that what differs is the method alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from pipelines.errors import FieldError
+from studio.document import Collage
+from studio.variants import combinations, variant
+
+SPREAD = 0.9
+"""Where the collage has no spread of its own: both released dataclasses of NegToMe."""
+CADS = 0.25
+"""Where it has no strength: the paper's for Stable Diffusion (arXiv 2310.17347), as the release of NegToMe has it."""
+INTERVAL = (0.28, 5.42)
+"""Where it has no interval: the paper's for Stable Diffusion XL (arXiv 2404.07724)."""
+
+_ALTERNATIVES = re.compile(r"\{[^{}]*\|[^{}]*\}")
+Change = Callable[[Collage, Collage], Collage]
+"""(a collage to change, the collage as it was asked for) → the changed one."""
+
+
+def _negtome(one: Collage, asked: Collage) -> Collage:
+    return one.replace(spread=asked.spread or SPREAD)
+
+
+def _cads(one: Collage, asked: Collage) -> Collage:
+    return one.replace(cads=asked.cads or CADS)
+
+
+def _interval(one: Collage, asked: Collage) -> Collage:
+    return one.replace(guidance_interval=asked.guidance_interval or INTERVAL)
+
+
+def _variants(one: Collage, asked: Collage) -> Collage:
+    layers = [layer.replace(prompt=was.prompt) for layer, was in zip(one.layers, asked.layers, strict=True)]
+    return one.replace(prompt=asked.prompt, layers=layers, variants=True)
+
+
+WAYS: Mapping[str, Change] = MappingProxyType(
+    {"cads": _cads, "interval": _interval, "variants": _variants, "negtome": _negtome}
+)
+OFF = "off"
+DEFAULT = (
+    OFF,
+    "cads",
+    "interval",
+    "variants",
+    "negtome",
+    "negtome+cads",
+    "negtome+interval",
+    "negtome+variants",
+    "negtome+cads+interval+variants",
+)
+
+
+def has_alternatives(collage: Collage) -> bool:
+    """Whether the prompt or the words of a layer that shows leave something to choose."""
+    return _chooses(collage) and combinations(_texts(collage)) > 1
+
+
+def rivals(collage: Collage, names: tuple[str, ...] = DEFAULT) -> dict[str, Collage]:
+    """The collages to render, by name, in order; ``collage`` has a seed and two images or more.
+
+    A name is "off" or ways joined by "+". Those with variants are left out where there are no alternatives. Raises
+    `FieldError` for an unknown name, a missing seed and a single image.
+    """
+    if collage.seed is None or collage.images < 2:
+        raise FieldError("a comparison needs a seed and at least 2 images; set them.")
+    texts = variant(_texts(collage), collage.seed) if _chooses(collage) else _texts(collage)
+    words = iter(texts[1:])
+    layers = [layer.replace(prompt=next(words)) if layer.visible else layer for layer in collage.layers]
+    off = collage.replace(
+        prompt=texts[0], layers=layers, spread=0.0, cads=0.0, guidance_interval=None, variants=False
+    )
+    found = {}
+    for name in names:
+        made = off
+        ways = [] if name == OFF else name.split("+")
+        for way in ways:
+            if way not in WAYS:
+                raise FieldError(
+                    f"no way is called {way!r}; join some of {', '.join(WAYS)} by +, or say {OFF}."
+                )
+            made = WAYS[way](made, collage)
+        if "variants" not in ways or has_alternatives(collage):
+            found[name] = made
+    return found
+
+
+def _texts(collage: Collage) -> tuple[str, ...]:
+    return (collage.prompt, *(layer.prompt for layer in collage.layers if layer.visible))
+
+
+def _chooses(collage: Collage) -> bool:
+    """Whether braces are meant as alternatives; elsewhere they are text like any other."""
+    return collage.variants or any(_ALTERNATIVES.search(text) for text in _texts(collage))

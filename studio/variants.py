@@ -1,0 +1,62 @@
+"""Prompt variants: ``{red|blue|green}`` in a prompt is another word in each image of a batch.
+
+A rival of NegToMe's spread, and one that goes with it: what a prompt leaves open is said instead, differently for each
+image. Ours in how it counts: an image's number is its seed, so image k of a batch says what it says alone, and
+successive images go through all combinations before one comes again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pipelines.errors import PhraseError
+
+_GROUP = re.compile(r"\{([^{}]*)\}")
+
+
+def alternatives(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The groups of all ``texts`` in the order in which they first stand there, each with its options.
+
+    An option may be empty and loses the spaces around it. Groups of the same text are one: what two of them say in an
+    image is the same. Raises `PhraseError` for a brace without its other half and for braces within braces.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        rest = _GROUP.sub("", text)
+        for brace in "{}":
+            if brace in rest:
+                raise PhraseError(
+                    f"variants: {brace!r} in {text[:60]!r} has no other half, or stands inside other braces; "
+                    "write {red|blue}, or switch variants off to keep braces as they are."
+                )
+        for group in _GROUP.findall(text):
+            found[group] = tuple(option.strip() for option in group.split("|"))
+    return found
+
+
+def variant(texts: Sequence[str], number: int) -> tuple[str, ...]:
+    """The ``texts`` of the image with this ``number`` (its seed, 0 or more): one option in place of each group.
+
+    The number is counted in the mixed radix of the groups' sizes. The first group takes its lowest digit, so it changes
+    from image to image; each other one adds the choice of the group before to its own digit, so that it changes too,
+    and any run of as many images as there are combinations has each combination once. Text without groups stays as it
+    is. Errors as in `alternatives`.
+    """
+    chosen: dict[str, str] = {}
+    before = 0
+    for group, options in alternatives(texts).items():
+        number, digit = divmod(number, len(options))
+        before = (digit + before) % len(options)
+        chosen[group] = options[before]
+    if not chosen:
+        return tuple(texts)
+    return tuple(" ".join(_GROUP.sub(lambda found: chosen[found[1]], text).split()) for text in texts)
+
+
+def combinations(texts: Sequence[str]) -> int:
+    """How many different variants there are."""
+    count = 1
+    for options in alternatives(texts).values():
+        count *= len(options)
+    return count

@@ -1,0 +1,72 @@
+"""The page's words for pictures that differ, and references that are made: each sets its field, and all is accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from studio.formats import open_any
+from studio.rivals import INTERVAL
+from tests.e2e.conftest import Studio
+from tests.e2e.driver import Driver
+
+
+@pytest.fixture
+def user(page: Page, studio: Studio) -> Driver:
+    """The page with an empty collage."""
+    driver = Driver(page, studio.url)
+    page.evaluate(
+        """() => {
+            const { store, settings } = document.querySelector('[data-ready]').decollage;
+            store.replace(settings.empty, { first: true });
+        }"""
+    )
+    return driver
+
+
+def test_ways_to_differ(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    user.slide("Vary", "1.5")
+    assert user.layer("red ring")["vary"] == 1.5
+    user.tab("Scene")
+    user.slide("Spread", "1")
+    user.page.get_by_label("From which", exact=True).select_option(label="the first, as in the paper")
+    user.page.get_by_label("In which part", exact=True).select_option(label="down, mid, up")
+    user.fill("Every n-th part", "2")
+    user.page.locator("summary", has_text="Other ways to differ").click()
+    user.page.get_by_label("Variants", exact=True).check()
+    user.slide("Noise on the words", "0.25")
+    user.page.get_by_label("Guidance in an interval", exact=True).check()
+    assert user.doc()["guidance_interval"] == list(INTERVAL)
+    user.fill("Up to noise", "3")
+    user.fill("Above noise", "9")  # above the upper bound: the box goes back
+    document = user.doc()
+    assert (document["spread_match"], document["spread_parts"]) == ("first", ["down", "mid", "up"])
+    assert (document["spread_every"], document["cads"], document["variants"]) == (2, 0.25, True)
+    assert document["guidance_interval"] == [INTERVAL[0], 3]
+    user.page.get_by_label("Guidance in an interval", exact=True).uncheck()
+    assert user.doc()["guidance_interval"] is None
+    user.slide("Spread", "0")
+    expect(user.page.get_by_label("From which", exact=True)).to_be_visible()  # a layer varies still
+
+
+def test_references_that_are_made(user: Driver, cutout: Path, tmp_path: Path) -> None:
+    user.upload(cutout)
+    user.tab("Avoid")
+    user.page.locator("summary", has_text="Quality and style").click()
+    user.button("Away from a blurred copy").click()
+    user.page.locator("summary", has_text="More").click()
+    user.slide("First part of the run", "0.5")
+    user.button("Avoid the selected layer's picture").click()
+    user.slide("Avoid", "-0.5")
+    blurred, of_layer = user.doc()["avoids"]
+    assert (blurred["made"], blurred["picture"], blurred["window"]) == ("blurred", None, 0.5)
+    assert (blurred["name"], blurred["alpha"]) == ("blurred copy", -0.5)
+    assert of_layer["picture"]["path"] == user.layer("red ring")["picture"]["path"]
+    expect(user.page.get_by_text("Below 0 the result is pulled").locator("visible=true")).to_have_count(1)
+    saved = user.save("Save")
+    path = tmp_path / saved.suggested_filename
+    saved.save_as(path)
+    assert [one.made for one in open_any(path)[0].avoids] == ["blurred", "given"]

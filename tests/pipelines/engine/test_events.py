@@ -1,0 +1,55 @@
+"""What the engine says while it runs, and its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipelines.engine import Engine
+from pipelines.events import Finished, ImageDone, Preview, Progress, Started, Warned
+from pipelines.pictures import PictureStore
+from tests.pipelines import tiny
+
+
+class TestEvents:
+    def test_order_and_counts(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.collage_request(store, images=2)
+        found = tiny.events(engine, request, store)
+        assert found[0] == Started(tiny.PROMPT, 3, 2)
+        kinds = [type(event) for event in found]
+        image = [Progress, Preview, Progress, Preview, Progress, ImageDone]
+        assert kinds == [Started, *image, *image, Finished]
+        steps = [(e.step, e.steps, e.image, e.images) for e in found if isinstance(e, Progress)]
+        assert steps == [(1, 3, 0, 2), (2, 3, 0, 2), (3, 3, 0, 2), (1, 3, 1, 2), (2, 3, 1, 2), (3, 3, 1, 2)]
+        done = [event for event in found if isinstance(event, ImageDone)]
+        assert [(event.image, event.seed) for event in done] == [(0, 7), (1, 8)]
+        last = found[-1]
+        assert isinstance(last, Finished)
+        assert last.result.request == request
+        assert all(np.array_equal(a, b.picture) for a, b in zip(last.result.pictures, done, strict=True))
+        assert last.result.report["denoiser_calls"] == 6
+
+    def test_previews_come_at_most_twice_a_second(self, pipe: Any, store: PictureStore) -> None:
+        calm = Engine()
+        calm.adopt("sd_velocity", pipe, tiny.card_for("sd_velocity"))
+        found = tiny.events(calm, tiny.text_request(steps=8), store)
+        assert calm.preview_seconds == 0.5
+        assert len(tiny.previews(found)) < 4
+
+    def test_spread_over_one_image_warns(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.text_request(spread=1.0)
+        found = tiny.events(engine, request, store)
+        assert [type(event) for event in found[:2]] == [Started, Warned]
+        assert "spread" in tiny.warnings(found)[0] and "images" in tiny.warnings(found)[0]
+        last = found[-1]
+        assert isinstance(last, Finished) and last.result.report["warnings"] == tiny.warnings(found)
+        plain = tiny.pictures(engine, tiny.text_request(), store)
+        assert np.array_equal(last.result.pictures[0], plain[0])
+
+    def test_the_report_is_json(self, engine: Engine, store: PictureStore) -> None:
+        import json
+
+        report = tiny.result(engine, tiny.text_request(), store).report
+        assert json.loads(json.dumps(report)) == report
+        assert report["model"] == "sd_velocity" and report["device"] == "cpu" and report["dtype"] == "float32"

@@ -1,0 +1,118 @@
+"""What the engine refuses, by name and in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.engine import Engine
+from pipelines.errors import (
+    FieldError,
+    ModelError,
+    PhraseError,
+    PictureError,
+    UnsupportedError,
+)
+from pipelines.pictures import PictureStore
+from tests.pipelines import tiny
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("word", "value", "says"),
+        [("keep_shape", 0.5, "keep")],
+    )
+    def test_words_of_later_are_refused_by_name(
+        self, engine: Engine, store: PictureStore, word: str, value: Any, says: str
+    ) -> None:
+        request = tiny.collage_request(store, cat={word: value})
+        with pytest.raises(UnsupportedError, match=f"layer 'cat'.*{says}"):
+            tiny.result(engine, request, store)
+
+    @pytest.mark.parametrize("name", ["heun", "pndm", ""])
+    def test_unknown_schedulers_are_refused_by_name(
+        self, engine: Engine, store: PictureStore, name: str
+    ) -> None:
+        with pytest.raises(UnsupportedError, match=rf"'{name}'.*dpm\+\+2m"):
+            tiny.result(engine, tiny.text_request(scheduler=name), store)
+        nothing = {"harmonize": 0.0}
+        frozen = tiny.collage_request(
+            store, car=nothing, cat=nothing, background_harmonize=0.0, scheduler=name
+        )
+        with pytest.raises(UnsupportedError, match=f"'{name}'"):
+            tiny.result(engine, frozen, store)
+
+    def test_too_many_steps_for_lcm(self, engine: Engine, store: PictureStore) -> None:
+        with pytest.raises(UnsupportedError, match="50 steps"):
+            tiny.result(engine, tiny.text_request(scheduler="lcm", steps=51), store)
+
+    def test_a_long_prompt_does_not_warn(self, engine: Engine, store: PictureStore, model: str) -> None:
+        for words in (
+            {"prompt": "a red car " * 30},
+            {"prompt": "a cat", "negative_prompt": "a red car " * 30},
+            {"prompt": "a red car " * 20},
+        ):
+            done = tiny.result(engine, tiny.text_request(model, steps=1, **words), store)
+            assert done.report["warnings"] == []
+
+    def test_too_many_chunks(self, engine: Engine, store: PictureStore) -> None:
+        with pytest.raises(PhraseError, match=r"41 texts for the text encoder, more than 32"):
+            tiny.result(engine, tiny.text_request(prompt="a a a a a " * 610), store)
+
+    def test_an_unknown_model(self, store: PictureStore) -> None:
+        with pytest.raises(ModelError, match=r"'nonesuch'.*embedded"):
+            tiny.result(Engine(), tiny.text_request("nonesuch"), store)
+
+    def test_a_missing_picture(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.collage_request(store)
+        with pytest.raises(PictureError, match="not in the store"):
+            tiny.result(engine, request, PictureStore())
+
+    @pytest.mark.parametrize("what", ["collage", "frozen", "mask", "avoid"])
+    def test_a_picture_of_another_size(self, engine: Engine, store: PictureStore, what: str) -> None:
+        request = tiny.collage_request(store)
+        small = np.zeros((32, 32, 3), np.uint8)
+        if what == "mask":
+            request = request.replace(layers=(tiny.layer(store, "cat", small[..., 0]),))
+        elif what == "avoid":
+            request = request.replace(avoids=(tiny.avoid(store, picture=store.put(small)),))
+        else:
+            request = request.replace(**{what: store.put(small)})
+        with pytest.raises(PictureError, match="shape"):
+            tiny.result(engine, request, store)
+
+    def test_a_model_that_gives_no_numbers(self, store: PictureStore) -> None:
+        from pipelines.errors import EngineError
+
+        broken = tiny.sd_velocity()
+        broken.unet.conv_out.weight.data.fill_(float("nan"))
+        own = Engine()
+        own.adopt("own", broken, tiny.card_for("own"))
+        with pytest.raises(EngineError, match="no picture"):
+            tiny.result(own, tiny.text_request("own"), store)
+
+    @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+    def test_too_little_memory(self, store: PictureStore, pipe: Any, error: type[Exception]) -> None:
+        def full(*_: Any) -> None:
+            raise error("out of memory")
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        handle = pipe.unet.mid_block.register_forward_hook(full)
+        try:
+            with pytest.raises(ModelError, match="too little memory for 1 pictures of 64×64 with own; lower"):
+                tiny.result(own, tiny.text_request("own"), store)
+        finally:
+            handle.remove()
+
+    def test_layers_need_a_collage(self, store: PictureStore) -> None:
+        with pytest.raises(FieldError, match="collage"):
+            tiny.text_request(layers=(tiny.layer(store, "cat", tiny.CAT),))
+
+    def test_a_refused_request_leaves_the_engine_usable(self, engine: Engine, store: PictureStore) -> None:
+        with pytest.raises(UnsupportedError):
+            tiny.result(engine, tiny.text_request(scheduler="heun"), store)
+        assert len(tiny.pictures(engine, tiny.text_request(), store)) == 1

@@ -1,0 +1,128 @@
+"""What is stopped stops, and decodes nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.engine import Engine
+from pipelines.errors import (
+    Cancelled,
+)
+from pipelines.events import ImageDone, Progress
+from pipelines.pictures import PictureStore, Pixels
+from tests.pipelines import tiny
+from tests.pipelines.engine.runs import counted
+
+
+class TestStop:
+    def test_stop_counts(self, engine: Engine, store: PictureStore, pipe: Any) -> None:
+        cancel = threading.Event()
+        with counted(pipe) as seen, pytest.raises(Cancelled):
+            for event in engine.render(tiny.text_request(steps=20, images=4), store, cancel=cancel):
+                if isinstance(event, Progress) and event.step == 3:
+                    cancel.set()
+                assert not isinstance(event, ImageDone)
+        # the worker may be one step ahead of its reader when the stop arrives
+        assert 3 <= seen["denoiser"] <= 6
+        assert seen["decoder"] == 0
+
+    def test_stopping_after_the_last_step_decodes_nothing(self, store: PictureStore, pipe: Any) -> None:
+        from pipelines.engine import _Job
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        stop = threading.Event()
+
+        def say(event: Any) -> None:
+            if isinstance(event, Progress) and event.step == event.steps - 1:
+                stop.set()
+
+        with counted(pipe) as seen, pytest.raises(Cancelled):
+            _Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
+        assert seen == {"denoiser": 5, "decoder": 0}
+
+    def test_stopping_between_two_images_begins_no_other(self, store: PictureStore, pipe: Any) -> None:
+        from pipelines.engine import _Job
+
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        stop = threading.Event()
+
+        def say(event: Any) -> None:
+            if isinstance(event, ImageDone):
+                stop.set()
+
+        with counted(pipe) as seen, pytest.raises(Cancelled):
+            _Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
+        assert seen == {"denoiser": 5, "decoder": 1}
+
+    def test_without_a_stop_everything_is_decoded(
+        self, engine: Engine, store: PictureStore, pipe: Any
+    ) -> None:
+        with counted(pipe) as seen:
+            tiny.result(engine, tiny.text_request(images=2), store)
+        assert seen == {"denoiser": 10, "decoder": 2}
+
+    def test_stopped_before_it_starts(self, engine: Engine, store: PictureStore, pipe: Any) -> None:
+        cancel = threading.Event()
+        cancel.set()
+        with counted(pipe) as seen, pytest.raises(Cancelled):
+            list(engine.render(tiny.text_request(), store, cancel=cancel))
+        assert seen == {"denoiser": 0, "decoder": 0}
+
+    def test_closing_the_generator_stops(self, engine: Engine, store: PictureStore, pipe: Any) -> None:
+        threads = threading.active_count()
+        with counted(pipe) as seen:
+            running = engine.render(tiny.text_request(steps=50), store)
+            for event in running:
+                if isinstance(event, Progress):
+                    break
+            running.close()
+            assert threading.active_count() == threads
+            assert seen["denoiser"] < 10 and seen["decoder"] == 0
+        assert not engine.load("sd_velocity").lock.locked()
+
+    def test_two_jobs_on_one_model_take_turns(self, engine: Engine, store: PictureStore, pipe: Any) -> None:
+        inside, most = 0, 0
+        lock = threading.Lock()
+
+        def enter(*_: Any) -> None:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+
+        def leave(*_: Any) -> None:
+            nonlocal inside
+            with lock:
+                inside -= 1
+
+        handles = [pipe.unet.register_forward_pre_hook(enter), pipe.unet.register_forward_hook(leave)]
+        request = tiny.collage_request(store, car={"attend_inside": 1.0})
+        alone = tiny.pictures(engine, request, store)[0]
+        found: list[Pixels] = []
+        jobs = [
+            threading.Thread(target=lambda: found.append(tiny.pictures(engine, request, store)[0]))
+            for _ in range(2)
+        ]
+        try:
+            for job in jobs:
+                job.start()
+            for job in jobs:
+                job.join()
+        finally:
+            for handle in handles:
+                handle.remove()
+        assert most == 1
+        assert len(found) == 2 and all(np.array_equal(alone, picture) for picture in found)
+
+    def test_a_waiting_job_can_be_stopped(self, engine: Engine, store: PictureStore) -> None:
+        cancel = threading.Event()
+        with engine.load("sd_velocity").lock:
+            threading.Timer(0.05, cancel.set).start()
+            with pytest.raises(Cancelled):
+                list(engine.render(tiny.text_request(), store, cancel=cancel))

@@ -1,0 +1,61 @@
+"""Offload with all methods: weights that come and go change no bit, and nothing of ours stays.
+
+A CPU stands in for the accelerator: the hooks are the libraries' own, the way between the devices is short.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.engine import Engine
+from pipelines.pictures import PictureStore
+from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
+from tests.pipelines.test_adapters import everything
+
+CPU = torch.device("cpu")
+WAYS: dict[str, Any] = {
+    "model": lambda pipe: pipe.enable_model_cpu_offload(device="cpu"),
+    "group": lambda pipe: pipe.enable_group_offload(onload_device=CPU, offload_type="leaf_level"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model", ["sdxl", "sd3", "flux", "zimage", "qwen"])
+def test_offload_changes_nothing(store: PictureStore, model: str, way: str) -> None:
+    kinds: Any = tt if model in tt.KINDS else tiny
+    engine = Engine(preview_seconds=1e9)
+    loaded = engine.adopt(model, kinds.KINDS[model](), kinds.card_for(model))
+    request = everything(loaded, store)
+    plain, stock = (
+        tiny.pictures(engine, one, store)
+        for one in (request, tiny.collage_request(store, model, **plainly(loaded)))
+    )
+    WAYS[way](loaded.pipe)
+    denoiser = loaded.family.denoiser(loaded.pipe)
+    before = [id(module.processor) for module in denoiser.modules() if hasattr(module, "processor")]
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in denoiser.modules())
+    hooked = [m for m in loaded.pipe.vae.modules() if hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook")]
+    assert hooked, "offload is on"
+    found = tiny.pictures(engine, request, store)
+    assert all(np.array_equal(a, b) for a, b in zip(plain, found, strict=True))
+    assert tiny.moved(found[0], stock[0]) > 0.02, "the methods act"
+    again = tiny.pictures(engine, tiny.collage_request(store, model, **plainly(loaded)), store)
+    assert all(np.array_equal(a, b) for a, b in zip(stock, again, strict=True))
+    assert before == [id(module.processor) for module in denoiser.modules() if hasattr(module, "processor")]
+    assert hooks == sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in denoiser.modules())
+
+
+def plainly(loaded: Any) -> dict[str, Any]:
+    """The same run without a method."""
+    card = loaded.card
+    strengths: dict[str, Any] = {
+        "car": {"harmonize": 1.0},
+        "cat": {"harmonize": 1.0},
+        "background_harmonize": 1.0,
+    }
+    return {"scheduler": card.scheduler, "guidance": card.guidance, "steps": 4, "images": 2, **strengths}

@@ -1,0 +1,143 @@
+"""NegToMe in joint attention: image tokens alone, windows, reference rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.attention.kernel import Site
+from pipelines.engine import Engine
+from pipelines.errors import UnsupportedError
+from pipelines.methods import methods_for
+from pipelines.methods.base import Inputs, Step, area_resized
+from pipelines.methods.negtome import Avoid, Spread
+from pipelines.methods.reference_rows import ReferenceRows
+from pipelines.pictures import PictureStore
+from tests.pipelines import tiny
+from tests.pipelines.transformers.runs import (
+    GUIDED,
+    collage,
+    sampled,
+    text,
+)
+
+
+class TestNegToMe:
+    def test_only_image_tokens_move(self, engine: Engine, store: PictureStore, model: str) -> None:
+        loaded = engine.load(model)
+        checked: list[str] = []
+
+        class Watched(Spread):
+            def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
+                new = super().map_output(site, out)
+                step = self._step
+                if step is not None and site.joint:
+                    places = site.joint.image(out.shape[2], step.latent_size)
+                    words = torch.ones(out.shape[2], dtype=torch.bool)
+                    words[places] = False
+                    assert words.any() and torch.equal(new[:, :, words], out[:, :, words])
+                    assert not torch.equal(new[:, :, places], out[:, :, places])
+                    checked.append(site.part)
+                return new
+
+        request = text(model, images=2, spread=1.0, spread_by="push", spread_threshold=0.0, window=1.0)
+        sampled(loaded, request, store, [Watched()], 2)
+        assert len(checked) >= 8
+
+    def test_spread_by_guidance_moves_the_negative_rows_alone(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """Also where guidance asks the denoiser twice a step; without a negative branch it is the push."""
+        loaded = engine.load(model)
+        moved: dict[bool, int] = {True: 0, False: 0}
+
+        class Watched(Spread):
+            def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
+                new = super().map_output(site, out)
+                step = self._step
+                if step is not None and site.joint and step.steering > 0:
+                    for row in range(step.rows):
+                        moved[row in step.conditional] += not torch.equal(new[row], out[row])
+                return new
+
+        request = text(model, images=2, spread=1.0, spread_threshold=0.0, window=1.0)
+        sampled(loaded, request, store, [Watched()], 2)
+        assert moved[True] == 0
+        assert (moved[False] > 0) == (model in GUIDED)
+
+    @pytest.mark.parametrize(("steps", "expected"), [(1, 1), (2, 1), (4, 1), (8, 2)])
+    def test_the_window_is_never_empty(
+        self, engine: Engine, store: PictureStore, model: str, steps: int, expected: int
+    ) -> None:
+        active: list[int] = []
+
+        class Watched(Spread):
+            def before_forward(self, step: Step, inputs: Inputs) -> None:
+                super().before_forward(step, inputs)
+                if self._step is not None:
+                    active.append(step.index)
+
+        if model == "qwen" and steps == 1:
+            with pytest.raises(UnsupportedError, match="steps is 1"):
+                tiny.pictures(engine, text(model, steps=1), store)
+            return
+        request = text(model, images=2, spread=1.0, steps=steps, window=0.25)
+        sampled(engine.load(model), request, store, [Watched()], 2)
+        assert sorted(set(active)) == list(range(expected))
+
+    def test_reference_rows_leave_no_trace_but_the_push(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """With a threshold that nothing reaches, rows that ride along change no other row (but its last bits)."""
+        loaded = engine.load(model)
+        plain = tiny.pictures(engine, text(model), store)[0]
+        off = text(model, avoids=(tiny.avoid(store, threshold=1.0), tiny.avoid(store, 8, threshold=1.0)))
+        trace = tiny.moved(plain, tiny.pictures(engine, off, store)[0])
+        on = text(model, avoids=(tiny.avoid(store),))
+        by = {way: tiny.pictures(engine, on.replace(avoid_by=way), store)[0] for way in ("push", "guidance")}
+        assert trace < 0.05 and tiny.moved(plain, by["push"]) > max(0.1, 4 * trace)
+        assert tiny.moved(plain, by["guidance"]) > 0.05
+        # a model whose guidance is distilled has no negative branch to pull
+        assert np.array_equal(by["push"], by["guidance"]) == (model not in GUIDED)
+        rows: list[int] = []
+
+        def note(module: Any, args: Any, kwargs: Any) -> None:
+            rows.append(loaded.family.read(module, args, kwargs).sample.shape[0])
+
+        request = text(model, avoids=(tiny.avoid(store),), window=0.5)
+        two_calls = loaded.family.two_calls
+        handle = loaded.pipe.transformer.register_forward_hook(
+            lambda m, a, k, o: note(m, a, k), with_kwargs=True
+        )
+        try:
+            sampled(loaded, request, store, methods_for(request))
+        finally:
+            handle.remove()
+        a_step = len(rows) // 4
+        assert a_step == (2 if two_calls else 1)
+        # the prompt's own call has no row that moves
+        added = [row - later for row, later in zip(rows[: 2 * a_step], rows[2 * a_step :], strict=True)]
+        assert added == ([0, 1, 0, 1] if two_calls else [1, 1]), "and the rows leave after the window"
+
+    def test_an_avoid_in_a_layer_moves_features_there_alone(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        moved: list[bool] = []
+
+        class Watched(Avoid):
+            def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
+                new = super().moved(features, step, grid)
+                if step.references:
+                    mask = torch.from_numpy(store.get(self._run.request.layers[0].mask).copy())[None] / 255
+                    inside = area_resized(mask, grid).flatten() > 0
+                    assert torch.equal(new[:, ~inside], features[:, ~inside])
+                    assert torch.equal(new[step.rows :], features[step.rows :]), "nor does the reference"
+                    moved.append(not torch.equal(new[:, inside], features[:, inside]))
+                return new
+
+        request = collage(store, model, avoids=(tiny.avoid(store, layer=0),), avoid_by="push")
+        sampled(engine.load(model), request, store, [ReferenceRows(), Watched()])
+        assert moved and all(moved)

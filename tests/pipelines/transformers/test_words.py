@@ -1,0 +1,93 @@
+"""Where a layer's words stand in what each transformer family really reads."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from pipelines.engine import Engine
+from pipelines.errors import PhraseError
+from pipelines.families.spans import moved_by_padding
+from pipelines.pictures import PictureStore
+from tests.pipelines.tiny_words import qwen_words
+from tests.pipelines.transformers.runs import (
+    collage,
+    sampled,
+    text,
+)
+
+
+class TestWords:
+    """Phrases on the string that the pipeline tokenizes: the ids at their places spell them."""
+
+    PLACES: ClassVar[dict[str, tuple[str, list[int]]]] = {
+        "sd3": ("tokenizer_3", [78, 79, 80, 81]),
+        "flux": ("tokenizer_2", [1, 2, 3, 4]),
+        "schnell": ("tokenizer_2", [1, 2, 3, 4]),
+        "chroma": ("tokenizer", [1, 2, 3, 4]),
+        "zimage": ("tokenizer", [4, 5]),
+        "flux2": ("tokenizer", [503, 504]),
+        "klein": ("tokenizer", [4, 5]),
+        "qwen": ("tokenizer", [1, 2]),
+    }
+
+    def test_places(self, engine: Engine, store: PictureStore, model: str) -> None:
+        loaded = engine.load(model)
+        found = loaded.family.tokens(loaded.pipe, collage(store, model))[0]
+        assert found == ([2, 3] if model == "sd3" else []) + self.PLACES[model][1]
+
+    def test_the_encoder_reads_the_phrase_there(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """Ids caught at the text encoder itself, with the pipeline's padding, template and dropped tokens."""
+        loaded = engine.load(model)
+        name, places = self.PLACES[model]
+        encoder = getattr(loaded.pipe, name.replace("tokenizer", "text_encoder"))
+        read: list[torch.Tensor] = []
+
+        def note(module: Any, args: Any, kwargs: Any) -> None:
+            read.append(args[0] if args else kwargs["input_ids"])
+
+        handle = encoder.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            sampled(loaded, text(model, steps=2), store, [])
+        finally:
+            handle.remove()
+        before = {"sd3": -77, "qwen": 34}.get(model, 0)
+        spelt = [int(read[0][0, place + before]) for place in places]
+        tokenizer = getattr(loaded.pipe, name)
+        words = getattr(tokenizer, "tokenizer", tokenizer).decode(spelt)
+        assert words.replace(" ", "") == "redcar"
+
+    def test_cut_off(self, engine: Engine, store: PictureStore, model: str) -> None:
+        loaded = engine.load(model)
+        prompt = "at night " * 400 + "red car"
+        request = collage(store, model).replace(
+            prompt=prompt,
+            layers=(
+                dataclasses.replace(collage(store, model).layers[0], span=(len(prompt) - 7, len(prompt))),
+            ),
+        )
+        with pytest.raises(PhraseError, match="red car"):
+            loaded.family.tokens(loaded.pipe, request)
+
+    def test_padding_on_the_left_moves_the_places(self) -> None:
+        words = copy.copy(qwen_words())
+        assert moved_by_padding(words, "a red car", [[1, 2]], 8) == [[1, 2]]
+        words.padding_side = "left"
+        ids = words("a red car", padding="max_length", max_length=8)["input_ids"]
+        places = moved_by_padding(words, "a red car", [[1, 2]], 8)[0]
+        assert words.decode([ids[place] for place in places]).strip() == "red car"
+
+    def test_what_clip_cuts_off_t5_still_reads(self, engine: Engine, store: PictureStore) -> None:
+        loaded = engine.load("sd3")
+        prompt = "a " * 80 + "red car"
+        layer = dataclasses.replace(collage(store, "sd3").layers[0], span=(160, 167))
+        found = loaded.family.tokens(
+            loaded.pipe, collage(store, "sd3").replace(prompt=prompt, layers=(layer,))
+        )
+        assert found[0] and min(found[0]) >= 77

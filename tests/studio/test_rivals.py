@@ -1,0 +1,67 @@
+"""What is compared with what: off is off, each way alone, sums of them, and one wording for all but variants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipelines.errors import FieldError
+from studio.document import Collage, Layer
+from studio.rivals import CADS, DEFAULT, INTERVAL, SPREAD, has_alternatives, rivals
+
+DIGEST = "a" * 64
+ASKED: dict[str, Any] = {"prompt": "a {red|blue} car", "seed": 3, "images": 2}
+
+
+def words(collage: Collage) -> tuple[Any, ...]:
+    return collage.spread, collage.cads, collage.guidance_interval, collage.variants
+
+
+def test_each_way_alone_and_in_sums() -> None:
+    found = rivals(Collage(**ASKED))
+    assert tuple(found) == DEFAULT
+    assert words(found["off"]) == (0, 0, None, False)
+    assert words(found["negtome"]) == (SPREAD, 0, None, False)
+    assert words(found["cads"]) == (0, CADS, None, False)
+    assert words(found["interval"]) == (0, 0, INTERVAL, False)
+    assert words(found["variants"]) == (0, 0, None, True)
+    assert words(found["negtome+cads+interval+variants"]) == (SPREAD, CADS, INTERVAL, True)
+
+
+def test_the_collages_own_strengths_are_kept_and_taken_out_of_off() -> None:
+    own = Collage(**ASKED, spread=2.0, cads=0.1, guidance_interval=(0.5, 3.0))
+    found = rivals(own)
+    assert words(found["off"]) == (0, 0, None, False)
+    assert found["negtome"].spread == 2 and found["cads"].cads == 0.1
+    assert found["interval"].guidance_interval == (0.5, 3)
+
+
+def test_without_variants_all_images_say_what_the_first_says() -> None:
+    layer = Layer(id="one", picture=DIGEST, x=1.0, y=1.0, prompt="{red|blue} car")
+    hidden = Layer(id="two", picture=DIGEST, x=1.0, y=1.0, prompt="{odd", visible=False)
+    found = rivals(Collage(**ASKED, layers=(layer, hidden)))
+    assert found["off"].prompt == found["negtome"].prompt == "a blue car"
+    assert [one.prompt for one in found["off"].layers] == ["blue car", "{odd"]
+    assert found["variants"].prompt == "a {red|blue} car"
+    assert [one.prompt for one in found["variants"].layers] == ["{red|blue} car", "{odd"]
+
+
+def test_without_alternatives_there_are_no_variants() -> None:
+    plain = Collage(prompt="a car", seed=3, images=2)
+    assert not has_alternatives(plain) and has_alternatives(Collage(**ASKED))
+    assert [name for name in DEFAULT if "variants" not in name] == list(rivals(plain))
+    assert rivals(plain)["off"] == plain
+    stressed = Collage(prompt="a {{shiny}} car", seed=3, images=2)
+    assert rivals(stressed)["off"] == stressed, "braces without a choice are text"
+
+
+@pytest.mark.parametrize("change", [{"images": 1}, {"seed": None}])
+def test_a_seed_and_a_batch_are_needed(change: dict[str, Any]) -> None:
+    with pytest.raises(FieldError, match="seed and at least 2 images"):
+        rivals(Collage(**{**ASKED, **change}))
+
+
+def test_unknown_ways_are_refused_by_name() -> None:
+    with pytest.raises(FieldError, match="no way is called 'magic'"):
+        rivals(Collage(**ASKED), ("negtome+magic",))

@@ -1,0 +1,121 @@
+"""NegToMe's benchmark asks what was frozen, and its verdicts follow the numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.embedded.training.world import COLOURS, world
+from presets.build import WORLD
+from studio.variants import alternatives, variant
+from tests.benchmarks import common, negtome, negtome_scenes
+from tests.benchmarks.negtome_report import best, entropy, fall, section, slower
+
+SETTINGS = common.protocol("negtome")
+
+
+def test_prompts_are_the_frozen_ones() -> None:
+    common.hold_to("negtome", negtome_scenes.frozen(SETTINGS), freeze=False)
+
+
+def test_alternatives_fill_in_what_the_prompt_leaves_open() -> None:
+    chosen = world(WORLD)
+    kinds = set()
+    for k in range(SETTINGS["prompts_each"]):
+        scene = negtome_scenes.scene_of(k, SETTINGS["seed"])
+        label, text = scene.items[0].label, negtome_scenes.alternatives_of(scene)
+        (options,) = alternatives([text]).values()
+        assert len(set(options)) == len(options) > 3
+        plain = negtome_scenes.prompt_of(scene)
+        where = plain.split(chosen.words[label][0], 1)[1]
+        said = [variant([text], number)[0] for number in range(len(options))]
+        assert all(one.endswith(where) and one.split()[0] in ("a", "an") for one in said)
+        assert not any(f" {colour} " in plain for colour in COLOURS), "the prompt itself leaves it open"
+        if label in chosen.recolourable:
+            assert all(any(f" {colour} " in one for one in said) for colour in COLOURS)
+        else:
+            assert all("skinned" in one and (" man " in one or " woman " in one) for one in said)
+        kinds.add(label in chosen.recolourable)
+    assert kinds == {True, False}
+
+
+def test_entropy_counts_kinds_in_bits() -> None:
+    assert entropy(["red"] * 5) == 0
+    assert entropy(["red", "blue"] * 3) == pytest.approx(1)
+    assert entropy(list("abcd")) == pytest.approx(2)
+
+
+def one(distance: float, hits: list[bool], **more: Any) -> dict[str, Any]:
+    return {
+        "object": hits,
+        "agreement": hits,
+        "open": {"colour": ["red", "blue"], "tone": [None, None], "gender": [None, None]},
+        "style": ["flat", "flat"],
+        "distance": distance,
+        "vendi": 1 + distance,
+        "seconds": 2.0,
+        **more,
+    }
+
+
+def rows(part: str, good: bool) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    made = []
+    for k in range(40):
+        plain = 0.2 + 0.02 * float(rng.random())
+        hits, fewer = [True, True], [True, bool(k % 2)]
+        row: dict[str, Any] = {"prompt": f"p{k % 4}", "label": "car"}
+        if part == "spread":
+            row["off"] = one(plain, hits, together=1.96, seconds=9.0)
+            row["negtome"] = one(plain + 0.1, hits if good else fewer)
+        elif part == "avoid":
+            near = {"whole similarity": [0.6, 0.6], "object similarity": [0.5, 0.5]}
+            far = {"whole similarity": [0.3, 0.3], "object similarity": [0.4, 0.4]}
+            row["off"] = one(plain, hits, **near)
+            row["guidance"] = one(plain, hits if good else fewer, **far)
+        elif part == "vary":
+            apart = {"inside": 0.3, "outside": 0.2, "apart": 90, "exact": 90}
+            row["off"] = one(plain, hits, **apart)
+            row["vary"] = one(plain, hits, **{**apart, "outside": 0.05 if good else 0.25})
+            row["vary, rest pinned"] = one(
+                plain, hits, **{**apart, "outside": 0.0, "exact": 0 if good else 3}
+            )
+        else:
+            row["off"] = one(plain, hits)
+            for axis, match in (("source", "all"), ("source", "first"), ("released", "first")):
+                for alpha in SETTINGS["curves"]["alphas"]:
+                    for threshold in SETTINGS["curves"]["thresholds"]:
+                        lost = not good or alpha > 2
+                        row[f"{axis} {match} {alpha:g} {threshold:g}"] = one(
+                            plain + 0.1 * alpha * (1 - threshold), fewer if lost else hits
+                        )
+        made.append(row)
+    return made
+
+
+@pytest.mark.parametrize("part", negtome.PARTS)
+def test_verdicts_follow_the_numbers(part: str) -> None:
+    good, bad = (section(part, rows(part, well), SETTINGS) for well in (True, False))
+    if part == "curves":
+        assert "alpha 1.5, threshold 0.5" in good and "No cell keeps" not in good
+        assert bad.count("No cell keeps") == 3
+    else:
+        assert "**reached**" in good and "**not reached**" not in good
+        assert "**not reached**" in bad
+
+
+def test_the_best_cell_loses_little_agreement() -> None:
+    assert "alpha 1.5, threshold 0.5" in best(rows("curves", True), "source all", 0.02)
+    assert "alpha 2.5, threshold 0.5" in best(rows("curves", True), "source all", 0.5)
+
+
+def test_a_fall_is_a_share_of_what_was() -> None:
+    found = fall(rows("avoid", True), "guidance", lambda one: float(np.mean(one["whole similarity"])))
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_one_call_is_timed_against_one_call() -> None:
+    found = slower(rows("spread", True), "negtome")
+    assert found.value == pytest.approx(2.0 / 1.96 - 1) and found.low <= found.value <= found.high
