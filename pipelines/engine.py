@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipelines.events import (
     Event,
     Finished,
     ImageDone,
+    Learning,
     Preview,
     Progress,
     RenderResult,
@@ -66,11 +68,18 @@ class Loaded:
 class Engine:
     """Loads each model once and renders requests on it.
 
-    ``preview_seconds`` 0 previews every step; ``options`` say how models are loaded.
+    ``preview_seconds`` 0 previews every step; ``options`` say how models are loaded; ``looks`` is the folder that keeps
+    what was learned, by default the user's own (`pipelines.learning.folder`).
     """
 
-    def __init__(self, preview_seconds: float = PREVIEW_SECONDS, options: LoadOptions | None = None) -> None:
+    def __init__(
+        self,
+        preview_seconds: float = PREVIEW_SECONDS,
+        options: LoadOptions | None = None,
+        looks: Path | None = None,
+    ) -> None:
         self._options = options or LoadOptions()
+        self._looks = looks
         self._loaded: dict[str, Loaded] = {}
         self._lock = threading.Lock()
         self._preview_seconds = preview_seconds
@@ -139,6 +148,11 @@ class Engine:
             worker.join()
 
     @property
+    def looks(self) -> Path | None:
+        """The folder that keeps learned looks, None for the user's own."""
+        return self._looks
+
+    @property
     def options(self) -> LoadOptions:
         """How this engine loads models."""
         return self._options
@@ -165,6 +179,7 @@ class _Job:
         self.attention: list[list[float | None]] | None = [] if watch else None
         self.say, self.stops = say, stops
         self.warnings: list[str] = []
+        self.looks: tuple[dict[str, object], ...] = ()
         self.calls = 0
         self.last_preview = float("-inf")
         self.last_bytes = float("-inf")
@@ -207,7 +222,7 @@ class _Job:
             self.check()
         try:
             self.check()
-            pictures = self._pictures(loaded, methods)
+            pictures = self._wearing_looks(loaded, methods)
         finally:
             try:
                 loaded.pipe.maybe_free_model_hooks()
@@ -218,6 +233,8 @@ class _Job:
             report["prompts"] = [one.prompt for one in request.variants]
         if self.attention is not None:
             report["attention"] = self.attention
+        if self.looks:
+            report["looks"] = list(self.looks)
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
     def _on_bytes(self, done: int, total: int) -> None:
@@ -234,7 +251,13 @@ class _Job:
             ("the collage", request.collage, (*size, 3)),
             ("what is frozen", request.frozen, (*size, 4)),
         ]
-        wanted += [(f"layer {layer.name!r}: its mask", layer.mask, size) for layer in request.layers]
+        for layer in request.layers:
+            wanted.append((f"layer {layer.name!r}: its mask", layer.mask, size))
+            if layer.look is not None and (found := self.pictures.get(layer.look.cutout).shape)[2:] != (4,):
+                raise PictureError(
+                    f"layer {layer.name!r}: its cut-out has the shape {found} where (h, w, 4) is needed; give "
+                    "colour and alpha."
+                )
         for avoid in request.avoids:
             wanted.append((f"avoid {avoid.name!r}: its picture", avoid.picture, (*size, 3)))
             wanted.append((f"avoid {avoid.name!r}: its mask", avoid.mask, size))
@@ -244,18 +267,33 @@ class _Job:
                     f"{what} has the shape {found} where {shape} is needed; place it on the canvas."
                 )
 
-    def _pictures(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
+    def _wearing_looks(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
+        """The pictures, with learned looks in model and prompt where some are asked for."""
         from pipelines import schedulers
-        from pipelines.methods.watch import Watch
-        from pipelines.previews import lay_over
-        from pipelines.sampling import plan, sample
+        from pipelines.learning import with_looks
 
         request = self.request
         schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
+        with with_looks(
+            loaded, request, self.pictures, self.engine.looks, self._on_learning, self.warn
+        ) as worn:
+            self.looks = worn.facts
+            return self._pictures(worn.loaded, worn.request, methods)
+
+    def _on_learning(self, layer: str, step: int, steps: int) -> None:
+        self.check()
+        self.say(Learning(layer, step, steps))
+
+    def _pictures(self, loaded: Loaded, request: RenderRequest, methods: list[Method]) -> list[Pixels]:
+        """``request`` is what is run: the one asked for, or that with learned tokens in its prompts."""
+        from pipelines.methods.watch import Watch
+        from pipelines.previews import lay_over
+        from pipelines.sampling import plan, sample
+
         how = plan(request)
-        self.say(Started(request.prompt, how.count, request.images))
-        self._say_what_is_in_vain(loaded)
+        self.say(Started(self.request.prompt, how.count, request.images))
+        self._say_what_is_in_vain(loaded, request)
         frozen = self.pictures.get(request.frozen) if request.frozen else None
         seeds = [request.seed + k for k in range(request.images)]
         done: list[Pixels] = []
@@ -292,8 +330,7 @@ class _Job:
                 done.append(final)
         return done
 
-    def _say_what_is_in_vain(self, loaded: Loaded) -> None:
-        request = self.request
+    def _say_what_is_in_vain(self, loaded: Loaded, request: RenderRequest) -> None:
         if request.spread and request.images == 1:
             self.warn("spread has no other image to push away from; set images to 2 or more.")
         for layer in request.layers:
@@ -302,6 +339,10 @@ class _Job:
                 self.warn(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
             elif layer.vary and layer.harmonize == 0:
                 self.warn(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
+            if layer.look is not None and not layer.span:
+                self.warn(f"{where} has no words that its look could stand for; give it some.", layer.name)
+            elif layer.look is not None and layer.harmonize == 0:
+                self.warn(f"{where} is frozen, so look cannot change it; raise harmonize.", layer.name)
             if layer.negative and not loaded.family.guided(loaded.pipe, request):
                 self.warn(
                     f"{where}: its negative words have no effect without guidance; raise guidance.",

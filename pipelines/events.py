@@ -18,6 +18,17 @@ class Downloading:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """Before the run: step ``step`` of ``steps`` of learning the look of a layer is done. A look that is kept from
+    before is not learned, and nothing is said.
+    """
+
+    layer: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Started:
     """The run begins. ``steps`` counts denoiser steps really run per image, ``prompt`` is the full prompt."""
 
@@ -85,4 +96,4 @@ class Finished:
     result: RenderResult
 
 
-Event = Downloading | Started | Progress | Preview | ImageDone | Warned | Finished
+Event = Downloading | Learning | Started | Progress | Preview | ImageDone | Warned | Finished

@@ -32,8 +32,23 @@ MATCHES = ("all", "nearest", "first")
 PARTS = ("down", "mid", "up", "double", "single")
 MAX_EVERY = 16
 MAX_LEVEL = 14.6
+MAX_VECTORS = 4
+MAX_LOOK_STEPS = 5000
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookRequest:
+    """What a layer's look is learned from (textual inversion, arXiv 2208.01618; `pipelines.learning`).
+
+    ``cutout`` names uint8 (h, w, 4), the cut-out alone at a size of its own. ``vectors`` stand for it, 1 to 4, or 0 for
+    as many as the layer's words have tokens. ``steps`` are those of learning.
+    """
+
+    cutout: str
+    vectors: int = 0
+    steps: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +61,8 @@ class LayerRequest:
     may change (0 freezes it), ``feather`` softens the strength map, in canvas pixels. ``attend_inside`` and
     ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
     Diffusion (arXiv 2303.00262, section 4.1). ``negative`` are words that guidance steers away from inside the mask
-    (ours). ``vary`` is NegToMe between the images inside this layer.
+    (ours). ``vary`` is NegToMe between the images inside this layer. ``look`` has vectors learned from a cut-out stand
+    before the words; None leaves them as they are.
     """
 
     name: str
@@ -58,7 +74,7 @@ class LayerRequest:
     attend_outside: float = 0.0
     negative: str = ""
     keep_shape: float = 0.0
-    look: bool = False
+    look: LookRequest | None = None
     vary: float = 0.0
 
     def __post_init__(self) -> None:
@@ -176,12 +192,7 @@ class RenderRequest:
             raise FieldError(f"the request is not JSON ({error}); write it with to_json.") from error
         if not isinstance(data, dict):
             raise FieldError("the request is no JSON object; write it with to_json.")
-        layers = tuple(
-            _build(
-                LayerRequest, {**layer, "span": tuple(layer["span"]) if layer.get("span") else None}, "layers"
-            )
-            for layer in data.pop("layers", ())
-        )
+        layers = tuple(_layer(layer) for layer in data.pop("layers", ()))
         avoids = tuple(_build(AvoidRequest, avoid, "avoids") for avoid in data.pop("avoids", ()))
         variants = tuple(
             _build(
@@ -223,6 +234,15 @@ def _to_floats(part: object) -> None:
             and not isinstance(value, bool)
         ):
             object.__setattr__(part, field.name, float(value) + 0.0)
+
+
+def _layer(data: Mapping[str, Any]) -> LayerRequest:
+    span, look = data.get("span"), data.get("look")
+    parts = {
+        "span": tuple(span) if span else None,
+        "look": _build(LookRequest, look, "look") if isinstance(look, dict) else look,
+    }
+    return _build(LayerRequest, {**data, **parts}, "layers")
 
 
 def _build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
@@ -302,6 +322,11 @@ def _check(request: RenderRequest) -> None:
         for word in ("harmonize", "attend_inside", "attend_outside", "keep_shape"):
             bounded(f"layer {layer.name!r}: {word}", getattr(layer, word), 0, 1)
         bounded(f"layer {layer.name!r}: vary", layer.vary, 0, 3)
+        if not isinstance(layer.look, LookRequest | None):
+            raise FieldError(f"layer {layer.name!r}: look is {layer.look!r}; give a LookRequest, or none.")
+        if layer.look is not None:
+            whole(f"layer {layer.name!r}: look vectors", layer.look.vectors, 0, MAX_VECTORS)
+            whole(f"layer {layer.name!r}: look steps", layer.look.steps, 1, MAX_LOOK_STEPS)
         bounded(f"layer {layer.name!r}: feather", layer.feather, 0, 256)
         if type(layer.negative) is not str or len(layer.negative) > MAX_PROMPT:
             raise FieldError(

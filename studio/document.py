@@ -88,9 +88,10 @@ class Layer(_Part):
     ``prompt`` holds the layer's words (empty: pixels only). ``harmonize`` is the share of the run in which
     the layer may change (0 freezes it); ``attend_inside`` and ``attend_outside`` are the positive and
     negative mask-aware cross-attention of Collage Diffusion (arXiv 2303.00262); ``negative`` holds words that
-    guidance steers away from where the layer shows; ``keep_shape`` is the
-    strength of ControlNet inside the layer, ``look`` a learnt text embedding, ``vary`` NegToMe (arXiv
-    2412.01339) between the images of a batch, inside the layer.
+    guidance steers away from where the layer shows; ``keep_shape`` is the strength of ControlNet inside the layer,
+    ``vary`` NegToMe (arXiv 2412.01339) between the images of a batch, inside the layer. ``look`` learns from the
+    cut-out what stands before the layer's words, ``look_vectors`` embeddings (default: as many as the words have
+    tokens, at most 4) in ``look_steps`` steps (default: the model's).
     """
 
     id: Id
@@ -117,6 +118,8 @@ class Layer(_Part):
     keep_shape: Share | None = None
     vary: Annotated[float, Field(ge=0, le=3)] | None = None
     look: bool = False
+    look_vectors: Annotated[int, Field(ge=1, le=4)] | None = None
+    look_steps: Annotated[int, Field(ge=1, le=5000)] | None = None
 
     @property
     def label(self) -> str:

@@ -13,8 +13,9 @@ from pipelines.errors import ModelError, PhraseError
 from pipelines.events import Warned
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
-from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, RenderRequest, Variant
+from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, LookRequest, RenderRequest, Variant
 from studio.compositing import Composition, compose, place_reference
+from studio.cutout import cutout
 from studio.document import Avoid, Background, Collage, Layer
 from studio.field_errors import bounds
 from studio.phrases import place_phrases
@@ -146,7 +147,7 @@ def to_request(
             attend_outside=_or(layer.attend_outside, usual["attend_outside"]),
             negative=" ".join(layer.negative.split()),
             keep_shape=_or(layer.keep_shape, usual["keep_shape"]),
-            look=layer.look,
+            look=_look(layer, library, store, model) if layer.look else None,
             vary=_or(layer.vary, usual["vary"]),
         )
         for at, layer, span in zip(kept, layers, spans, strict=True)
@@ -223,6 +224,13 @@ def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Wa
             )
         told.append(Variant(prompt=prompt, spans=spans))
     return tuple(told)
+
+
+def _look(layer: Layer, library: Library, store: PictureStore, model: ModelCard) -> LookRequest:
+    """By default as many vectors as its words have tokens, which the engine counts, and the model's own steps."""
+    picture = cutout(layer, library, model.look_side or model.side)
+    steps = model.look_steps if layer.look_steps is None else layer.look_steps
+    return LookRequest(cutout=store.put(picture), vectors=layer.look_vectors or 0, steps=steps)
 
 
 def _or(value: float | None, usual: float) -> float:

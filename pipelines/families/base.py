@@ -17,6 +17,7 @@ from pipelines.methods.base import Inputs, Reach
 from pipelines.pictures import Pixels
 from pipelines.request import LayerRequest, RenderRequest
 
+NO_LOOK = "learned embeddings are for Stable Diffusion 1 and 2, XL and FLUX.1"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -39,6 +40,8 @@ class Family:
     """Added to the steps when a strength is made of them, so that the pipeline's rounding cannot miss the count."""
     keeps_float32 = False
     """Whether the pipeline keeps latents in float32 whatever the denoiser's dtype."""
+    encoders: tuple[tuple[str, str], ...] = ()
+    """Tokenizers and text encoders by name that diffusers loads learned embeddings into (`pipelines.learning`)."""
     refused: Mapping[str, str] = NOTHING
     """Fields of a request or of its layers that this family cannot do, and why; asked for, they are refused by name."""
 
@@ -71,6 +74,14 @@ class Family:
                 raise UnsupportedError(
                     f"{word.replace('_', ' ')} cannot be used with {request.model}: {why}; leave it off or empty."
                 )
+
+        if not self.encoders:
+            for layer in request.layers:
+                if layer.look is not None:
+                    raise UnsupportedError(
+                        f"layer {layer.name!r}: look cannot be used with {request.model}: {NO_LOOK}; switch it off, "
+                        "and lower harmonize to keep the cut-out's own look."
+                    )
 
     def pipeline(self, base: Any, scheduler: Any, *, from_picture: bool) -> Any:
         """A stock pipeline object of our own over the parts of ``base``, so that ``base`` is never changed."""
@@ -223,6 +234,25 @@ class Family:
     def put_texts(self, kwargs: dict[str, Any], texts: list[torch.Tensor]) -> None:
         """The inverse of `texts`; what the pipeline keeps is left as it was."""
         kwargs["encoder_hidden_states"] = torch.stack(texts)
+
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """``prompt`` as one row of what `predict` reads, with its gradient; ``size`` is the picture's (h, w)."""
+        raise TypeError("a family that learns looks says how it encodes a prompt")
+
+    def moment(self, pipe: Any, share: float) -> tuple[float, tuple[float, float]]:
+        """The model's own time and the (alpha, sigma) at ``share`` of its training's noise levels, 0 the least."""
+        raise TypeError("a family that learns looks says how much noise there is when")
+
+    def predict(
+        self,
+        pipe: Any,
+        noisy: torch.Tensor,
+        times: torch.Tensor,
+        text: dict[str, torch.Tensor],
+        guidance: float,
+    ) -> torch.Tensor:
+        """One denoiser call without a run: (n, C, h, w) at (n,) times, with one row of ``text`` for all."""
+        raise TypeError("a family that learns looks says how its denoiser is called")
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""

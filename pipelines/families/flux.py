@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from statistics import NormalDist
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +38,7 @@ class FluxFamily(Packed):
     text_to_image = "FluxPipeline"
     image_to_image = "FluxImg2ImgPipeline"
 
+    encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     refused: Mapping[str, str] = MappingProxyType(
         {
             "negative_prompt": "its guidance is distilled",
@@ -60,6 +63,42 @@ class FluxFamily(Packed):
 
     @torch.no_grad()
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """`text` of the empty prompt."""
+        return self.text(pipe, "", (request.height, request.width))
+
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
         """T5's states and CLIP's pooled vector."""
-        states, pooled, _ = pipe.encode_prompt("", None)
+        states, pooled, _ = pipe.encode_prompt(prompt, None)
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
+
+    def moment(self, pipe: Any, share: float) -> tuple[float, tuple[float, float]]:
+        """Sigma drawn logit-normally (arXiv 2403.03206, section 3.1): most of the learning is in the middle."""
+        within = min(max(share, 1e-4), 1 - 1e-4)
+        sigma = 1 / (1 + math.exp(-NormalDist().inv_cdf(within)))
+        return sigma, (1 - sigma, sigma)
+
+    def predict(
+        self,
+        pipe: Any,
+        noisy: torch.Tensor,
+        times: torch.Tensor,
+        text: dict[str, torch.Tensor],
+        guidance: float,
+    ) -> torch.Tensor:
+        """Places of words are zero, those of the picture its rows and columns of packed cells."""
+        count, _, height, width = noisy.shape
+        rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
+        places = torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3)
+        states = text["encoder_hidden_states"]
+        scale = noisy.new_full((count,), guidance) if pipe.transformer.config.guidance_embeds else None
+        output = pipe.transformer(
+            hidden_states=self.pack(noisy),
+            timestep=times,
+            guidance=scale,
+            pooled_projections=text["pooled_projections"].expand(count, -1),
+            encoder_hidden_states=states.expand(count, -1, -1),
+            txt_ids=noisy.new_zeros(states.shape[1], 3),
+            img_ids=places.to(noisy),
+            return_dict=False,
+        )[0]
+        return self.unpack(output, (height, width))

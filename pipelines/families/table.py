@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines.families import families
+from pipelines.families.base import NO_LOOK
 from pipelines.methods import UNBUILT
 
 WORDS = (
@@ -26,6 +27,8 @@ def refusal(family: str, word: str) -> str | None:
     """Why a family refuses a word, or None where it works."""
     if word in UNBUILT:
         return "not built yet"
+    if word == "look" and not families()[family].encoders:
+        return NO_LOOK
     return families()[family].refused.get(word)
 
 

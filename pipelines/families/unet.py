@@ -11,7 +11,7 @@ import torch
 
 from pipelines.attention.kernel import Site
 from pipelines.families.base import Family
-from pipelines.families.chunks import Plan, plan
+from pipelines.families.chunks import Plan, cut, plan
 from pipelines.families.spans import in_final_text, tokens_of_spans
 from pipelines.methods.base import Inputs, Reach
 from pipelines.request import RenderRequest
@@ -52,6 +52,17 @@ class UNetFamily(Family):
             return (inputs.sample, *args[1:]), inputs.kwargs
         return args, {**inputs.kwargs, "sample": inputs.sample}
 
+    @torch.no_grad()
+    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """`text` of the empty prompt at the request's size."""
+        return self.text(pipe, "", (request.height, request.width))
+
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """What `encode` makes of each chunk, their states after one another, (1, T, D)."""
+        ranges = cut(prompt, partial(self.fits, pipe)) or [(0, 0)]
+        encoded = [self.encode(pipe, prompt[slice(*one)]) for one in ranges]
+        return encoded[0] | {"states": torch.cat([one["states"] for one in encoded], 1)}
+
     def final_prompt(self, pipe: Any, prompt: str) -> str:
         """The string the pipeline tokenizes: learned multi-vector tokens expanded."""
         text: str = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
@@ -67,15 +78,15 @@ class UNetFamily(Family):
 
     def plan(self, pipe: Any, request: RenderRequest) -> Plan:
         """How the words are read, in chunks of what the tokenizer takes."""
+        return plan(request, partial(self.fits, pipe), self.guided(pipe, request))
 
-        def fits(text: str) -> bool:
-            final = self.final_prompt(pipe, text)
-            return all(
-                len(words(final, verbose=False)["input_ids"]) <= words.model_max_length
-                for words in self.tokenizers(pipe)
-            )
-
-        return plan(request, fits, self.guided(pipe, request))
+    def fits(self, pipe: Any, text: str) -> bool:
+        """Whether one chunk takes all of a text, learned multi-vector tokens expanded."""
+        final = self.final_prompt(pipe, text)
+        return all(
+            len(words(final, verbose=False)["input_ids"]) <= words.model_max_length
+            for words in self.tokenizers(pipe)
+        )
 
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """For each layer the positions of its words among the text tokens of all chunks. Raises `PhraseError`."""
@@ -98,6 +109,7 @@ class UNetFamily(Family):
         """Never: what does not fit is read in further chunks."""
         return False
 
+    @torch.no_grad()
     def arguments(self, pipe: Any, request: RenderRequest) -> dict[str, Any]:
         """The prompts as they are, or in states where they take more than one chunk."""
         given = super().arguments(pipe, request)
@@ -122,9 +134,34 @@ class UNetFamily(Family):
     def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
         """One chunk as the pipeline encodes it: ``states`` (1, T, D), and ``pooled`` where the model has it.
 
-        None is a negative prompt that is not given.
+        With the text encoder's gradient. None is a negative prompt that is not given.
         """
         raise TypeError("a family says how it encodes")
+
+    def moment(self, pipe: Any, share: float) -> tuple[float, tuple[float, float]]:
+        """A step of the training's schedule, and its level from the scheduler's own betas."""
+        kept = pipe.scheduler.alphas_cumprod
+        step = min(int(share * len(kept)), len(kept) - 1)
+        alpha = float(kept[step])
+        return float(step), (alpha**0.5, (1 - alpha) ** 0.5)
+
+    def predict(
+        self,
+        pipe: Any,
+        noisy: torch.Tensor,
+        times: torch.Tensor,
+        text: dict[str, torch.Tensor],
+        guidance: float,
+    ) -> torch.Tensor:
+        """Also XL's pooled text and sizes, where ``text`` has them."""
+        count = len(noisy)
+        more: dict[str, Any] = {}
+        if "ids" in text:
+            added = {"text_embeds": text["pooled"], "time_ids": text["ids"]}
+            more["added_cond_kwargs"] = {name: row.expand(count, -1) for name, row in added.items()}
+        states = text["states"].expand(count, -1, -1)
+        output: torch.Tensor = pipe.unet(noisy, times, states, return_dict=False, **more)[0]
+        return output
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments, as long as those there are."""
@@ -151,21 +188,17 @@ class SDFamily(UNetFamily):
     name = "sd"
     models = "Stable Diffusion 1.5, 2.1, embedded"
     text_to_image = "StableDiffusionPipeline"
+    encoders = (("tokenizer", "text_encoder"),)
     image_to_image = "StableDiffusionImg2ImgPipeline"
 
     def options(self, base: Any) -> dict[str, Any]:
         """A safety checker that the user's pipeline has stays required."""
         return {"requires_safety_checker": base.components.get("safety_checker") is not None}
 
-    @torch.no_grad()
     def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
         """No negative prompt is the empty one."""
         states, _ = pipe.encode_prompt(text or "", pipe._execution_device, 1, False)
         return {"states": states}
-
-    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """One row (1, T, D)."""
-        return self.encode(pipe, "")
 
 
 class SDXLFamily(UNetFamily):
@@ -174,6 +207,7 @@ class SDXLFamily(UNetFamily):
     name = "sdxl"
     models = "Stable Diffusion XL"
     text_to_image = "StableDiffusionXLPipeline"
+    encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     image_to_image = "StableDiffusionXLImg2ImgPipeline"
 
     def options(self, base: Any) -> dict[str, Any]:
@@ -185,7 +219,6 @@ class SDXLFamily(UNetFamily):
         """Both; their words have the same places."""
         return [pipe.tokenizer, pipe.tokenizer_2]
 
-    @torch.no_grad()
     def encode(self, pipe: Any, text: str | None) -> dict[str, torch.Tensor]:
         """No negative prompt is the empty one, or zeros where the model was trained so."""
         states, _, pooled, _ = pipe.encode_prompt(
@@ -198,10 +231,10 @@ class SDXLFamily(UNetFamily):
             states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
         return {"states": states, "pooled": pooled}
 
-    def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """One row of states, pooled text and the sizes of an uncropped picture of the request's size."""
-        text = self.encode(pipe, "")
-        states, size = text["states"], (request.height, request.width)
+    def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """Also the sizes of an uncropped picture of that size."""
+        text = super().text(pipe, prompt, size)
+        states = text["states"]
         return text | {"ids": torch.tensor([[*size, 0, 0, *size]], dtype=states.dtype, device=states.device)}
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:

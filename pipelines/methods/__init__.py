@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 UNBUILT = {
     "keep_shape": "set keep_shape to 0",
-    "look": "switch look off",
 }
 """Words of a layer that no method does yet, and what to do; asked for, they are refused by name."""
 

@@ -24,6 +24,8 @@ FLUX = ModelCard(
     negtome_blocks=_PARTS,
     half="bfloat16",
     tiny="madebyollin/taef1",
+    look_batch=1,  # ours, for its size
+    look_side=512,
     origin="28 steps, guidance 3.5: diffusers' defaults",
 )
 SCHNELL = dataclasses.replace(

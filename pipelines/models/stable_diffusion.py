@@ -46,5 +46,6 @@ SDXL = ModelCard(
     thin_from=THIN_FROM,
     least=0.75,
     tiny="madebyollin/taesdxl",
+    look_batch=2,  # ours, for its size
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
 )

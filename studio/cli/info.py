@@ -118,7 +118,7 @@ def _layer(layer: Layer, collage: Collage) -> str:
             for word in ("harmonize", "attend_inside", "attend_outside")
         ),
         *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
-        *(["look"] if layer.look else []),
+        *(["look learned"] if layer.look else []),
         *([f"without {layer.negative!r}"] if layer.negative else []),
         *([] if layer.prompt else ["no words"]),
         *([] if layer.visible else ["hidden"]),

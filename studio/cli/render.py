@@ -15,7 +15,17 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from pipelines.errors import ArchiveError
-from pipelines.events import Downloading, Event, Finished, ImageDone, Progress, RenderResult, Started, Warned
+from pipelines.events import (
+    Downloading,
+    Event,
+    Finished,
+    ImageDone,
+    Learning,
+    Progress,
+    RenderResult,
+    Started,
+    Warned,
+)
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
 from studio.cli import avoiding, options
@@ -181,6 +191,8 @@ class _Run:
         match event:
             case Downloading(model=model, done=done, total=total):
                 bar.update(task, total=total, completed=done, at=f"downloading {model}, {size(done, total)}")
+            case Learning(layer=layer, step=step, steps=steps):
+                bar.update(task, total=steps, completed=step, at=f"learning the look of {layer}")
             case Started(steps=steps, images=images):
                 rounds = 1 if png.is_joint(self.request) else images
                 bar.update(task, total=steps * rounds, completed=0, at=f"0/{images} images")

@@ -19,6 +19,7 @@ from pipelines.events import (
     Event,
     Finished,
     ImageDone,
+    Learning,
     Preview,
     Progress,
     RenderResult,
@@ -64,6 +65,9 @@ class Report:
             case Downloading(model=model, done=here, total=total):
                 plain["text"] = f"Downloading {model}: {size(here, total)}"
                 plain["share"] = round(min(1.0, here / max(1, total)), 4)
+            case Learning(layer=layer, step=step, steps=steps):
+                plain["text"] = f"Learning the look of {layer}: {step} of {steps} steps"
+                plain["share"] = round(step / steps, 4)
             case Started(steps=steps):
                 plain["share"] = 0.0
                 plain["text"] = f"0 of {steps} steps" if steps else "Nothing may change."

@@ -121,6 +121,8 @@ WORDS: dict[str, Word] = {
 HINTS: dict[str, str] = {
     "prompt": "What this layer is, in a few words. They are looked for in the scene prompt, and put at its end if they "
     "are not there.",
+    "look": "Learns from this cut-out what it looks like, before the run, and says it before the layer's words "
+    "(textual inversion in Collage Diffusion). It takes minutes the first time and is kept. Needs words.",
     "negative": "What this layer shall not show, in words: guidance steers away from them where the layer shows, and "
     "nowhere else.",
     "watch": "After a render, says which layers the model lost and what would help. Looks at the attention of three "

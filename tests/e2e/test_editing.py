@@ -110,6 +110,17 @@ def test_toolbar_and_history(user: Driver, cutout: Path) -> None:
     assert user.layer("red ring")["flip_y"] is True
 
 
+def test_learn_look_is_switched_for_one_layer(user: Driver, cutout: Path) -> None:
+    user.upload(cutout, cutout)
+    box = user.page.get_by_role("checkbox", name="Learn look")
+    expect(box).not_to_be_checked()
+    box.check()
+    assert [user.layer(name)["look"] for name in user.names()] == [False, True]
+    user.button("Undo").click()
+    expect(box).not_to_be_checked()
+    assert user.layer("red ring 2")["look"] is False
+
+
 def test_keyboard(user: Driver, cutout: Path) -> None:
     user.upload(cutout)
     user.click(128 + 65 * user.layer("red ring")["scale_x"], 128)

@@ -20,6 +20,7 @@ from pipelines.request import (
     MAX_STEPS,
     AvoidRequest,
     LayerRequest,
+    LookRequest,
     RenderRequest,
 )
 
@@ -38,6 +39,9 @@ AVOID: dict[str, Any] = {"name": "that", "picture": "p", "alpha": 1.0, "threshol
 share = st.floats(0, 1)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 sides = st.integers(8, 256).map(lambda eighth: eighth * 8)
+
+
+looks = st.builds(LookRequest, cutout=digests, vectors=st.integers(0, 4), steps=st.integers(1, 5000))
 
 
 @st.composite
@@ -59,7 +63,7 @@ def requests(draw: st.DrawFn) -> RenderRequest:
                 attend_outside=share,
                 negative=st.text(max_size=9),
                 keep_shape=share,
-                look=st.booleans(),
+                look=st.none() | looks,
                 vary=st.floats(0, 3),
             ),
             max_size=4,
@@ -155,6 +159,8 @@ def test_frozen() -> None:
         (json.dumps({**PLAIN, "colour": 1}), "unknown field 'colour'"),
         (json.dumps({**PLAIN, "collage": "c", "layers": [{**LAYER, "size": 1}]}), "layers.*'size'"),
         (json.dumps({**PLAIN, "avoids": [{**AVOID, "size": 1}]}), "avoids.*'size'"),
+        (json.dumps({**PLAIN, "collage": "c", "layers": [{**LAYER, "look": {"size": 1}}]}), "look.*'size'"),
+        (json.dumps({**PLAIN, "collage": "c", "layers": [{**LAYER, "look": {}}]}), "look is incomplete"),
         (json.dumps({k: v for k, v in PLAIN.items() if k != "seed"}), "incomplete.*seed"),
         ("{", "JSON"),
         ("[1]", "object"),
@@ -211,6 +217,9 @@ def test_bounds(field: str, values: list[Any]) -> None:
         ("vary", [-0.1, 3.1]),
         ("feather", [-1, 257]),
         ("span", [(0, 99), (3, 3), (4, 2), (-1, 3)]),
+        ("look", [True, "c", {"cutout": "c", "steps": 4}]),
+        ("look", [LookRequest(cutout="c", steps=steps) for steps in (0, 5001, 2.5, True)]),
+        ("look", [LookRequest(cutout="c", steps=4, vectors=vectors) for vectors in (-1, 5, 1.0)]),
     ],
 )
 def test_bounds_of_layers_name_the_layer(field: str, values: list[Any]) -> None:

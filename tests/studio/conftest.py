@@ -68,6 +68,8 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
         keep_shape=st.none() | share,
         vary=st.none() | number(0, 3),
         look=st.booleans(),
+        look_vectors=st.none() | st.integers(1, 4),
+        look_steps=st.none() | st.integers(1, 5000),
     )
 
     @st.composite

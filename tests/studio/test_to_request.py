@@ -47,7 +47,7 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.2, 0.4), "the card's own"
     other = prepare(library, model="sd15")[0].request.layers[0]
     assert (other.attend_inside, other.attend_outside) == (0.6, 0.6)
-    assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, False, 5)
+    assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, None, 5)
     assert prepared.warnings == ()
 
 
@@ -59,7 +59,6 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         "keep_shape": 0.3,
         "vary": 2.0,
         "feather": 0.0,
-        "look": True,
         "negative": "rust",
     }
     prepared, _ = prepare(
@@ -109,6 +108,21 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     assert request.negative_prompt == "rain" and request.attend_both_ways
     assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
+
+
+def test_a_look_is_learned_from_the_cutout_alone(library: Library) -> None:
+    off, _ = prepare(library, box(library))
+    assert off.request.layers[0].look is None
+    on, store = prepare(library, box(library, look=True))
+    look = on.request.layers[0].look
+    assert look is not None and (look.vectors, look.steps) == (0, CARD.look_steps)
+    picture = store.get(look.cutout)
+    assert picture.shape[2] == 4 and (picture == (255, 0, 0, 255)).all()
+    moved, _ = prepare(library, box(library, look=True, x=20.0, look_vectors=2, look_steps=9))
+    other = moved.request.layers[0].look
+    assert other is not None and other.cutout == look.cutout
+    assert (other.vectors, other.steps) == (2, 9)
+    assert on.request.replace(layers=off.request.layers) == off.request
 
 
 def test_negative_words_and_watching(library: Library) -> None:

@@ -210,6 +210,28 @@
     return { element, show, select };
   }
 
+  /** A box to tick, for what is on or off. */
+  function check(label, change, { about = "" } = {}) {
+    const id = freshId("check");
+    const input = h("input", { type: "checkbox", id, onchange: () => change(input.checked) });
+    const tip = about ? hint(about, label) : null;
+    const element = h(
+      "div",
+      { class: "dc-field" },
+      h(
+        "div",
+        { class: "dc-field-head" },
+        h("label", { class: "dc-check", for: id }, input, h("span", { text: label })),
+        tip?.button,
+      ),
+      tip?.bubble,
+    );
+    const show = (value) => {
+      input.checked = value;
+    };
+    return { element, show, input };
+  }
+
   /** A heading that folds what is under it away. */
   function fold(title, open, ...children) {
     return h(
@@ -262,5 +284,5 @@
     return h("div", { class: "dc-tab-box" }, list, panels);
   }
 
-  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, fold, tabs, freshId });
+  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, check, fold, tabs, freshId });
 })();

@@ -31,9 +31,11 @@
     });
     const mute = h("p", {
       class: "dc-quiet",
-      text: "Without words the layer is pixels only: Insist and Stay inside have nothing to act on.",
+      text: "Without words the layer is pixels only: Insist, Stay inside and Learn look have nothing to act on.",
     });
     const sliders = Object.fromEntries(STRENGTHS.map((word) => [word, D.slider(words[word], change(word))]));
+
+    const look = D.check("Learn look", change("look"), { about: words.look.hint });
 
     const setPlace = (field) => (value) => {
       const layer = store.current;
@@ -57,6 +59,7 @@
       mute,
       negative.element,
       ...STRENGTHS.map((word) => sliders[word].element),
+      look.element,
       offers.element,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
     );
@@ -74,6 +77,7 @@
       negative.show(layer.negative ?? "");
       mute.hidden = layer.prompt.trim() !== "";
       for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
+      look.show(layer.look);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));
       places.y.show(tidy(layer.y));

@@ -23,7 +23,7 @@ from tests.pipelines import tiny
 class TestRefusals:
     @pytest.mark.parametrize(
         ("word", "value", "says"),
-        [("keep_shape", 0.5, "keep"), ("look", True, "look")],
+        [("keep_shape", 0.5, "keep")],
     )
     def test_words_of_later_are_refused_by_name(
         self, engine: Engine, store: PictureStore, word: str, value: Any, says: str

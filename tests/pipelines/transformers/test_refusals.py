@@ -9,7 +9,7 @@ from pipelines.engine import Engine
 from pipelines.errors import UnsupportedError
 from pipelines.families.table import refusal
 from pipelines.pictures import PictureStore
-from pipelines.request import RenderRequest
+from pipelines.request import LookRequest, RenderRequest
 from tests.pipelines import tiny
 from tests.pipelines.transformers.runs import (
     collage,
@@ -32,7 +32,9 @@ class TestRefusals:
         """A request for each word of the table either runs or raises an error with the word in it."""
         asked: dict[str, RenderRequest] = {
             "keep_shape": collage(store, model, car={"keep_shape": 0.5}),
-            "look": collage(store, model, car={"look": True}),
+            "look": collage(
+                store, model, car={"look": LookRequest(cutout=store.put(tiny.picture(3, 4)), steps=1)}
+            ),
             "vary": collage(store, model, car={"vary": 0.5}, images=2),
             "negative_prompt": text(model, negative_prompt="rain"),
             "negative": collage(store, model, car={"negative": "rain"}),

@@ -129,9 +129,7 @@ def test_warnings_go_to_stderr_one_a_line(
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "setting", ["scheduler=nonsense", "layers.cat.keep_shape=0.5", "layers.cat.look=true"]
-)
+@pytest.mark.parametrize("setting", ["scheduler=nonsense", "layers.cat.keep_shape=0.5"])
 def test_what_the_engine_cannot_do_is_1_by_name(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path, setting: str
 ) -> None:
@@ -144,6 +142,36 @@ def test_what_the_engine_cannot_do_is_1_by_name(
     word = setting.split("=")[1 if setting.startswith("scheduler") else 0].split(".")[-1]
     assert word.replace("_", " ") in said.err.replace("_", " ")
     assert list(out.iterdir()) == []
+
+
+def test_a_look_is_learned_once_and_says_nothing_then(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """From a collage to a picture that tells of it, twice: the second time from the cache."""
+    command = ["render", str(file), "--model", str(tiny_model), "--seed", "0", "-o"]
+    asked = ["--set", "layers.cat.look=true", "--set", "layers.cat.look_steps=2"]
+    told = []
+    for number in ("plain", "first", "second"):
+        assert main([*command, str(tmp_path / number), *(asked if number != "plain" else [])]) == 0
+        told.append(png.read_report((tmp_path / number / "evening-0.png").read_bytes()).get("looks"))
+    assert capsys.readouterr().err == ""
+    assert told[0] is None and [found[0]["cached"] for found in told[1:]] == [False, True]
+    first, second = (pixels(tmp_path / number / "evening-0.png") for number in ("first", "second"))
+    assert (first == second).all()
+    carried, _ = open_any(tmp_path / "second" / "evening-0.png")
+    assert carried.layers[0].look and carried.layers[0].look_steps == 2
+    assert main(["info", str(tmp_path / "second" / "evening-0.png")]) == 0
+    assert "look learned" in capsys.readouterr().out
+
+
+def test_a_look_on_the_embedded_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A preset whose car has its look learned, in one step: only that it runs is told."""
+    command = ["render", "evening", "-o", str(tmp_path), "--seed", "0", "--steps", "4"]
+    assert main([*command, "--set", "layers.car.look=true", "--set", "layers.car.look_steps=1"]) == 0
+    assert capsys.readouterr().err == ""
+    (fact,) = png.read_report((tmp_path / "evening-0.png").read_bytes())["looks"]
+    assert (fact["layer"], fact["words"], fact["model"], fact["steps"]) == ("car", "car", "embedded", 1)
+    assert pixels(tmp_path / "evening-0.png").shape == (256, 256, 3)
 
 
 def test_an_interrupt_is_130_and_stops_the_run(

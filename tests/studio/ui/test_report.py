@@ -16,6 +16,7 @@ from pipelines.events import (
     Downloading,
     Finished,
     ImageDone,
+    Learning,
     Preview,
     Progress,
     RenderResult,
@@ -67,6 +68,15 @@ def test_a_download_is_shown_before_the_steps(tmp_path: Path) -> None:
     run.report.take(Downloading("sdxl", 0, 0))
     assert run.report.plain["share"] == 0
     run.report.take(Downloading("sdxl", 9, 9))
+    run.report.take(Started("a cat", 10, 1))
+    assert (run.report.plain["text"], run.report.plain["share"]) == ("0 of 10 steps", 0)
+
+
+def test_learning_is_shown_before_the_steps(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.report.take(Learning("cat", 30, 120))
+    assert run.report.plain["text"] == "Learning the look of cat: 30 of 120 steps"
+    assert run.report.plain["share"] == 0.25
     run.report.take(Started("a cat", 10, 1))
     assert (run.report.plain["text"], run.report.plain["share"]) == ("0 of 10 steps", 0)
 
