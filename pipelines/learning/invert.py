@@ -46,7 +46,7 @@ def masked_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tens
 
 def target_of(clean: torch.Tensor, noise: torch.Tensor, level: torch.Tensor, prediction: str) -> torch.Tensor:
     """What a denoiser is to say: "epsilon", "v_prediction", "flow" or "sample"; ``level`` is (2, n, 1, 1, 1)."""
-    alpha, sigma = level
+    alpha, sigma = level.unbind()
     if prediction == "epsilon":
         return noise
     if prediction == "v_prediction":

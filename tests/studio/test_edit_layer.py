@@ -389,3 +389,22 @@ def test_results_are_read_with_the_collage_they_carry(library: Library, tmp_path
     (tmp_path / "none.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"none\.png"):
         read_result(tmp_path / "none.png")
+
+
+def test_a_look_is_worn_by_the_edited_layer_alone(engine: Counted, library: Library) -> None:
+    """Its cut-out comes along; what is held has no use for a look, and no warning says so."""
+    car = disc(library, "car", look=True, look_steps=1)
+    cat = disc(library, "cat", x=180.0, look=True, look_steps=1)
+    collage, store = collage_of(cat, car), PictureStore()
+    edit = edit_layer(collage, library, store, UNDER, "car")
+    whole = to_request(collage, library, PictureStore()).request
+    assert [layer.look for layer in edit.request.layers] == [None, whole.layers[1].look]
+    look = edit.request.layers[1].look
+    assert look is not None and store.get(look.cutout).shape[2] == 4
+    worn = engine.run(edit.request, store)
+    assert worn.report["warnings"] == []
+    facts: Any = worn.report["looks"]
+    assert [fact["layer"] for fact in facts] == ["car"]
+    discs = (disc(library, "cat", x=180.0), disc(library, "car"))
+    plain = edit_layer(collage_of(*discs), library, store, UNDER, "car")
+    assert "looks" not in engine.run(plain.request, store).report
