@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipelines.errors import ModelError, PhraseError
+from pipelines.errors import PhraseError
 from pipelines.events import Warned
-from pipelines.models import ModelCard, card
+from pipelines.models import CARDS, ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, LookRequest, RenderRequest, Variant
 from studio.compositing import Composition, compose, place_reference
@@ -238,11 +238,9 @@ def _or(value: float | None, usual: float) -> float:
 
 
 def defaults_of(collage: Collage) -> Mapping[str, float]:
-    """Those of the collage's model; where it is unknown those of every model, so that the collage can still be told."""
-    try:
-        return defaults(card(collage.model))
-    except ModelError:
-        return DEFAULTS
+    """Those of the collage's model where its card ships here, else of every model: nothing is looked up for telling."""
+    known = CARDS.get(collage.model)
+    return DEFAULTS if known is None else defaults(known)
 
 
 def defaults(model: ModelCard) -> Mapping[str, float]:

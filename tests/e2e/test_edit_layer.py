@@ -74,6 +74,6 @@ def test_suggested_values_leave_alone_what_is_set(page: Page, studio: Studio) ->
     expect(reasons).not_to_contain_text("Harmonize")
     layer = user.layer(name)
     assert layer["harmonize"] == 0.15
-    assert 0.2 <= layer["attend_inside"] <= 0.6 and layer["feather"] >= 1
+    assert 0.05 <= layer["attend_inside"] <= 0.2 and layer["feather"] >= 1
     user.button("Undo").click()
     assert user.layer(name)["attend_inside"] is None and user.layer(name)["harmonize"] == 0.15

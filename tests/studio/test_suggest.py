@@ -133,7 +133,7 @@ def test_info_prints_them_as_settings_with_reasons(
     capsys: pytest.CaptureFixture[str], library: Library, tmp_path: Any
 ) -> None:
     picture = library.add(Image.new("RGB", SIZE))
-    collage = Collage(layers=(layer("cat", picture=picture, feather=1.0),))
+    collage = Collage(model="sd15", layers=(layer("cat", picture=picture, feather=1.0),))
     archive.write(tmp_path / "one.collage", collage, library)
     assert main(["info", str(tmp_path / "one.collage"), "--suggest"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
