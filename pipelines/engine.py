@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.errors import Cancelled, DecollageError, ModelError, PictureError
+from pipelines.checks import check_pictures, in_vain, too_little
+from pipelines.errors import Cancelled, DecollageError, ModelError
 from pipelines.events import (
     Downloading,
     Event,
@@ -215,7 +216,7 @@ class _Job:
         start = time.monotonic()
         self.check()
         methods = methods_for(request)
-        self._look_at_pictures()
+        check_pictures(request, self.pictures)
         loaded = self.engine.load(request.model, self._on_bytes)
         self.check()
         while not loaded.lock.acquire(timeout=PATIENCE):
@@ -244,29 +245,6 @@ class _Job:
             self.last_bytes = now
             self.say(Downloading(self.request.model, done, total))
 
-    def _look_at_pictures(self) -> None:
-        """`PictureError` where one is missing or not of the canvas's size, before anything is loaded."""
-        request, size = self.request, (self.request.height, self.request.width)
-        wanted: list[tuple[str, str | None, tuple[int, ...]]] = [
-            ("the collage", request.collage, (*size, 3)),
-            ("what is frozen", request.frozen, (*size, 4)),
-        ]
-        for layer in request.layers:
-            wanted.append((f"layer {layer.name!r}: its mask", layer.mask, size))
-            if layer.look is not None and (found := self.pictures.get(layer.look.cutout).shape)[2:] != (4,):
-                raise PictureError(
-                    f"layer {layer.name!r}: its cut-out has the shape {found} where (h, w, 4) is needed; give "
-                    "colour and alpha."
-                )
-        for avoid in request.avoids:
-            wanted.append((f"avoid {avoid.name!r}: its picture", avoid.picture, (*size, 3)))
-            wanted.append((f"avoid {avoid.name!r}: its mask", avoid.mask, size))
-        for what, name, shape in wanted:
-            if name is not None and (found := self.pictures.get(name).shape) != shape:
-                raise PictureError(
-                    f"{what} has the shape {found} where {shape} is needed; place it on the canvas."
-                )
-
     def _wearing_looks(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
         """The pictures, with learned looks in model and prompt where some are asked for."""
         from pipelines import schedulers
@@ -293,12 +271,14 @@ class _Job:
 
         how = plan(request)
         self.say(Started(self.request.prompt, how.count, request.images))
-        self._say_what_is_in_vain(loaded, request)
+        for warning in in_vain(request, loaded.family, loaded.pipe):
+            self.warn(warning.message, warning.layer)
         frozen = self.pictures.get(request.frozen) if request.frozen else None
         seeds = [request.seed + k for k in range(request.images)]
         done: list[Pixels] = []
         if how.count == 0 and request.collage is not None:
-            self._nothing_moves(how.steps)
+            if idle := too_little(request, how.steps):
+                self.warn(idle.message)
             done = [self.pictures.get(request.collage).copy() for _ in seeds]
             for k, picture in enumerate(done):
                 self.say(ImageDone(k, seeds[k], picture))
@@ -329,42 +309,6 @@ class _Job:
                 self.say(ImageDone(len(done), seeds[len(done)], final))
                 done.append(final)
         return done
-
-    def _say_what_is_in_vain(self, loaded: Loaded, request: RenderRequest) -> None:
-        if request.spread and request.images == 1:
-            self.warn("spread has no other image to push away from; set images to 2 or more.")
-        for layer in request.layers:
-            where = f"layer {layer.name!r}"
-            if layer.vary and request.images == 1:
-                self.warn(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
-            elif layer.vary and layer.harmonize == 0:
-                self.warn(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
-            if layer.look is not None and not layer.span:
-                self.warn(f"{where} has no words that its look could stand for; give it some.", layer.name)
-            elif layer.look is not None and layer.harmonize == 0:
-                self.warn(f"{where} is frozen, so look cannot change it; raise harmonize.", layer.name)
-            if layer.negative and not loaded.family.guided(loaded.pipe, request):
-                self.warn(
-                    f"{where}: its negative words have no effect without guidance; raise guidance.",
-                    layer.name,
-                )
-        told = [request.of_image(image) for image in range(len(request.variants) or 1)]
-        # a layer whose own words are cut off is an error, and said first
-        for one in told:
-            loaded.family.tokens(loaded.pipe, one)
-            loaded.family.reaches(loaded.pipe, one)
-        for what in ("prompt", "negative_prompt"):
-            if any(loaded.family.cut_off(loaded.pipe, one, getattr(one, what)) for one in told):
-                self.warn(
-                    f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
-                )
-
-    def _nothing_moves(self, steps: int) -> None:
-        request = self.request
-        if max([request.background_harmonize, *(layer.harmonize for layer in request.layers)]) > 0:
-            self.warn(
-                f"harmonize is less than one of {steps} steps everywhere, so the collage stays as it is; raise it."
-            )
 
     def _on_step(
         self, loaded: Loaded, frozen: Pixels | None, image: int, step: int, steps: int, clean: Any

@@ -1,4 +1,4 @@
-"""Options of ``render`` and ``serve`` that say how a model is loaded."""
+"""Options of ``render``, ``compare`` and ``serve`` that say how a model is loaded, and what measures similarity."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@
       input.value = String(rounded);
       change(rounded);
     });
-    const tip = about ? hint(about, label) : null;
+    const tip = about ? hint(about, term) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -169,7 +169,7 @@
       autocomplete: "off",
       oninput: () => change(input.value),
     });
-    const tip = about ? hint(about, label) : null;
+    const tip = about ? hint(about, term) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -187,7 +187,7 @@
   function choice(label, options, change, { about = "" } = {}) {
     const id = freshId("choice");
     const select = h("select", { id, class: "dc-text", onchange: () => change(JSON.parse(select.value)) });
-    const tip = about ? hint(about, label) : null;
+    const tip = about ? hint(about, term) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -210,11 +210,11 @@
     return { element, show, select };
   }
 
-  /** A box to tick, for what is on or off. */
-  function check(label, change, { about = "" } = {}) {
+  /** A box to tick, for what is on or off; `term` is what its hint explains, where the label is a sentence. */
+  function check(label, change, { about = "", term = label } = {}) {
     const id = freshId("check");
     const input = h("input", { type: "checkbox", id, onchange: () => change(input.checked) });
-    const tip = about ? hint(about, label) : null;
+    const tip = about ? hint(about, term) : null;
     const element = h(
       "div",
       { class: "dc-field" },

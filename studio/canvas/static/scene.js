@@ -28,13 +28,10 @@
       onchange: () => store.patch({ seed: random.checked ? null : (app.results.lastSeed ?? 0) }),
     });
     const randomLabel = h("label", { class: "dc-check", for: random.id }, random, h("span", { text: "Random each time" }));
-    const watch = h("input", {
-      type: "checkbox",
-      id: D.freshId("watch"),
-      onchange: () => store.patch({ watch: watch.checked }),
+    const watch = D.check("Say which layers were lost", patch("watch"), {
+      about: words.watch.hint,
+      term: "a lost layer",
     });
-    const watchHint = D.hint(words.watch.hint, "a lost layer");
-    const watchLabel = h("label", { class: "dc-check", for: watch.id }, watch, h("span", { text: "Say which layers were lost" }));
     const count = (field, optional) =>
       D.number(words[field].label, patch(field), {
         min: words[field].min,
@@ -130,8 +127,7 @@
         h("div", { class: "dc-pair" }, images.element, seed.element),
         randomLabel,
         negative.element,
-        h("div", { class: "dc-field-head" }, watchLabel, watchHint.button),
-        watchHint.bubble,
+        watch.element,
       ),
       differing.elements,
       D.fold(
@@ -149,7 +145,7 @@
       negative.show(doc.negative_prompt);
       seed.show(doc.seed, "random");
       random.checked = doc.seed === null;
-      watch.checked = doc.watch === true;
+      watch.show(doc.watch === true);
       images.show(doc.images);
       steps.show(doc.steps, model().steps);
       guidance.show(doc.guidance, model().guidance);

@@ -7,23 +7,6 @@
   const UNET_PARTS = [["up"], ["mid"], ["down"], ["down", "mid", "up"]];
   const TRANSFORMER_PARTS = [["double"], ["single"], ["double", "single"]];
 
-  function checkbox(label, about, change) {
-    const input = h("input", { type: "checkbox", id: D.freshId("check"), onchange: () => change(input.checked) });
-    const tip = D.hint(about, label);
-    const element = h(
-      "div",
-      { class: "dc-field" },
-      h(
-        "div",
-        { class: "dc-field-head" },
-        h("label", { class: "dc-check", for: input.id }, input, h("span", { text: label })),
-        tip.button,
-      ),
-      tip.bubble,
-    );
-    return { element, show: (on) => (input.checked = on) };
-  }
-
   /** Gives the folds that the scene panel holds, and `show`. */
   function spreadFolds(app) {
     const { store, settings } = app;
@@ -70,12 +53,14 @@
     );
     const finer = h("div", { class: "dc-stack" }, way.element, threshold.element, match.element, parts.element, every.element);
 
-    const variants = checkbox("Variants", words.variants.hint, patch("variants"));
+    const variants = D.check("Variants", patch("variants"), { about: words.variants.hint });
     const cads = D.slider(words.cads, (value) => store.patch({ cads: value ?? 0 }, "doc:cads"));
     const high = D.slider(words.cads_high, patch("cads_high"));
     const low = D.slider(words.cads_low, patch("cads_low"));
-    const interval = checkbox("Guidance in an interval", words.guidance_interval.hint, (on) =>
-      store.patch({ guidance_interval: on ? settings.interval : null }),
+    const interval = D.check(
+      "Guidance in an interval",
+      (on) => store.patch({ guidance_interval: on ? settings.interval : null }),
+      { about: words.guidance_interval.hint },
     );
     const bound = (place, label) =>
       D.number(
