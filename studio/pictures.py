@@ -61,7 +61,7 @@ class Library:
         if isinstance(source, Image.Image):
             upright = _decode(source, "the picture")
         elif isinstance(source, bytes):
-            upright = _decode(_open(io.BytesIO(source), len(source), "the picture", FORMATS), "the picture")
+            upright = _read_bytes(source)
         else:
             upright = _read_path(Path(source))
         buffer = io.BytesIO()
@@ -130,12 +130,17 @@ class Library:
         return len(self._files)
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
+def read_pixels(source: Path | bytes) -> NDArray[np.uint8]:
     """The colours of a picture file, uint8 (height, width, 3), upright; what is clear in it is not told apart.
 
     Raises `PictureError` as `Library.add` does.
     """
-    return np.asarray(_read_path(path).convert("RGB"))
+    read = _read_bytes(source) if isinstance(source, bytes) else _read_path(source)
+    return np.asarray(read.convert("RGB"))
+
+
+def _read_bytes(data: bytes) -> Image.Image:
+    return _decode(_open(io.BytesIO(data), len(data), "the picture", FORMATS), "the picture")
 
 
 def _read_path(path: Path) -> Image.Image:

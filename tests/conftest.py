@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # torch is not imported yet; processes already use all cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes use all cores already, and torch is not imported yet
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# other work may slow down examples, or the making of them
+settings.register_profile(
+    "patient", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
