@@ -408,3 +408,12 @@ def test_a_look_is_worn_by_the_edited_layer_alone(engine: Counted, library: Libr
     discs = (disc(library, "cat", x=180.0), disc(library, "car"))
     plain = edit_layer(collage_of(*discs), library, store, UNDER, "car")
     assert "looks" not in engine.run(plain.request, store).report
+
+
+def test_the_edited_layer_alone_has_its_picture_as_prompt(library: Library) -> None:
+    car, cat = disc(library, "car", image_prompt=0.6), disc(library, "cat", x=180.0, image_prompt=0.6)
+    store = PictureStore()
+    edit = edit_layer(collage_of(cat, car), library, store, UNDER, "car")
+    held, asked = (layer.image_prompt for layer in edit.request.layers)
+    assert held is None and asked is not None and asked.strength == 0.6
+    assert store.get(asked.cutout).shape[2] == 4
