@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipelines.errors import PictureError
+from studio.colour import to_srgb
 
 MAX_SIDE = 16384
 MAX_PIXELS = 64_000_000
@@ -52,9 +53,10 @@ class Library:
         """Take a picture in and return its digest.
 
         ``source`` is a file's path, a file's bytes (PNG, JPEG, WebP, GIF, BMP or TIFF; the first frame
-        counts) or an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA and
-        kept as PNG. Raises `PictureError` when it is damaged, of another kind, longer than 16,384 pixels on
-        a side, over 64 million pixels (both checked before decoding), or over 128 MiB as a file.
+        counts) or an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA, and to
+        sRGB from the colours of an ICC profile, and kept as PNG. Raises `PictureError` when it is damaged,
+        of another kind, longer than 16,384 pixels on a side, over 64 million pixels (both checked before
+        decoding), or over 128 MiB as a file.
         """
         if isinstance(source, Image.Image):
             upright = _decode(source, "the picture")
@@ -171,7 +173,7 @@ def _decode(picture: Image.Image, what: str) -> Image.Image:
         )
     try:
         picture.load()
-        rgba = _to_rgba(picture)
+        rgba = to_srgb(picture, _to_rgba(picture))
     except _BROKEN:
         raise PictureError(f"{what} is damaged; give another file.") from None
     try:

@@ -1,10 +1,16 @@
 """What every test may rely on."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # torch is not imported yet; processes already use all cores
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -143,7 +143,7 @@
       input.value = String(rounded);
       change(rounded);
     });
-    const tip = about ? hint(about, term) : null;
+    const tip = about ? hint(about, label) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -173,7 +173,7 @@
       autocomplete: "off",
       oninput: () => change(input.value),
     });
-    const tip = about ? hint(about, term) : null;
+    const tip = about ? hint(about, label) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -191,7 +191,7 @@
   function choice(label, options, change, { about = "" } = {}) {
     const id = freshId("choice");
     const select = h("select", { id, class: "dc-text", onchange: () => change(JSON.parse(select.value)) });
-    const tip = about ? hint(about, term) : null;
+    const tip = about ? hint(about, label) : null;
     const element = h(
       "div",
       { class: "dc-field" },
