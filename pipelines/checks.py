@@ -20,11 +20,12 @@ def check_pictures(request: RenderRequest, pictures: PictureStore) -> None:
     ]
     for layer in request.layers:
         wanted.append((f"layer {layer.name!r}: its mask", layer.mask, size))
-        if layer.look is not None and (found := pictures.get(layer.look.cutout).shape)[2:] != (4,):
-            raise PictureError(
-                f"layer {layer.name!r}: its cut-out has the shape {found} where (h, w, 4) is needed; give "
-                "colour and alpha."
-            )
+        for one in (layer.look, layer.image_prompt):
+            if one is not None and (found := pictures.get(one.cutout).shape)[2:] != (4,):
+                raise PictureError(
+                    f"layer {layer.name!r}: its cut-out has the shape {found} where (h, w, 4) is needed; give "
+                    "colour and alpha."
+                )
     for avoid in request.avoids:
         wanted.append((f"avoid {avoid.name!r}: its picture", avoid.picture, (*size, 3)))
         wanted.append((f"avoid {avoid.name!r}: its mask", avoid.mask, size))
@@ -49,6 +50,10 @@ def in_vain(request: RenderRequest, family: Any, pipe: Any) -> Iterator[Warned]:
             yield Warned(f"{where} has no words that its look could stand for; give it some.", layer.name)
         elif layer.look is not None and layer.harmonize == 0:
             yield Warned(f"{where} is frozen, so look cannot change it; raise harmonize.", layer.name)
+        if layer.image_prompt is not None and layer.harmonize == 0:
+            yield Warned(
+                f"{where} is frozen, so its picture as prompt cannot change it; raise harmonize.", layer.name
+            )
         if layer.negative and not family.guided(pipe, request):
             yield Warned(
                 f"{where}: its negative words have no effect without guidance; raise guidance.", layer.name

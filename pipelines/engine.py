@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.methods.base import Method
+    from pipelines.models.ip_adapter import IPAdapter
 
 PREVIEW_SECONDS = 0.5
 """Least time between two previews."""
@@ -64,6 +65,8 @@ class Loaded:
     """The small autoencoder that shows previews, where there is one."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Arguments of every stock call that the pipeline needs as its owner has set it up."""
+    adapter: Any = None
+    """The IP-Adapter that was loaded for it, outside of it (`pipelines.image_prompts`)."""
 
 
 class Engine:
@@ -181,6 +184,7 @@ class _Job:
         self.say, self.stops = say, stops
         self.warnings: list[str] = []
         self.looks: tuple[dict[str, object], ...] = ()
+        self.adapter: IPAdapter | None = None
         self.calls = 0
         self.last_preview = float("-inf")
         self.last_bytes = float("-inf")
@@ -223,7 +227,7 @@ class _Job:
             self.check()
         try:
             self.check()
-            pictures = self._wearing_looks(loaded, methods)
+            pictures = self._dressed(loaded, methods)
         finally:
             try:
                 loaded.pipe.maybe_free_model_hooks()
@@ -236,6 +240,8 @@ class _Job:
             report["attention"] = self.attention
         if self.looks:
             report["looks"] = list(self.looks)
+        if self.adapter is not None:
+            report["ip_adapter"] = str(self.adapter)
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
     def _on_bytes(self, done: int, total: int) -> None:
@@ -245,19 +251,22 @@ class _Job:
             self.last_bytes = now
             self.say(Downloading(self.request.model, done, total))
 
-    def _wearing_looks(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
-        """The pictures, with learned looks in model and prompt where some are asked for."""
+    def _dressed(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
+        """The pictures, with learned looks in model and prompt, and image prompts, where some are asked for."""
         from pipelines import schedulers
+        from pipelines.image_prompts import prepare, with_image_prompts
         from pipelines.learning import with_looks
 
         request = self.request
         schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
+        self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
         with with_looks(
             loaded, request, self.pictures, self.engine.looks, self._on_learning, self.warn
-        ) as worn:
+        ) as worn:  # learned on the model alone, so before the adapter is in it
             self.looks = worn.facts
-            return self._pictures(worn.loaded, worn.request, methods)
+            with with_image_prompts(worn.loaded, worn.request, self.pictures) as ready:
+                return self._pictures(ready, worn.request, methods)
 
     def _on_learning(self, layer: str, step: int, steps: int) -> None:
         self.check()

@@ -52,6 +52,20 @@ class LookRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImagePromptRequest:
+    """The cut-out as a prompt inside the layer's mask (IP-Adapter, arXiv 2308.06721; `pipelines.image_prompts`).
+
+    ``cutout`` names uint8 (h, w, 4), the cut-out alone at a size of its own; ``strength`` is IP-Adapter's scale, 0..1.
+    """
+
+    cutout: str
+    strength: float
+
+    def __post_init__(self) -> None:
+        _to_floats(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerRequest:
     """One visible layer, bottom to top in `RenderRequest.layers`.
 
@@ -62,7 +76,7 @@ class LayerRequest:
     ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
     Diffusion (arXiv 2303.00262, section 4.1). ``negative`` are words that guidance steers away from inside the mask
     (ours). ``vary`` is NegToMe between the images inside this layer. ``look`` has vectors learned from a cut-out stand
-    before the words; None leaves them as they are.
+    before the words; None leaves them as they are. ``image_prompt`` has the cut-out prompt the model inside the mask.
     """
 
     name: str
@@ -75,6 +89,7 @@ class LayerRequest:
     negative: str = ""
     keep_shape: float = 0.0
     look: LookRequest | None = None
+    image_prompt: ImagePromptRequest | None = None
     vary: float = 0.0
 
     def __post_init__(self) -> None:
@@ -237,10 +252,13 @@ def _to_floats(part: object) -> None:
 
 
 def _layer(data: Mapping[str, Any]) -> LayerRequest:
-    span, look = data.get("span"), data.get("look")
+    span, look, image = data.get("span"), data.get("look"), data.get("image_prompt")
     parts = {
         "span": tuple(span) if span else None,
         "look": _build(LookRequest, look, "look") if isinstance(look, dict) else look,
+        "image_prompt": _build(ImagePromptRequest, image, "image_prompt")
+        if isinstance(image, dict)
+        else image,
     }
     return _build(LayerRequest, {**data, **parts}, "layers")
 
@@ -327,6 +345,12 @@ def _check(request: RenderRequest) -> None:
         if layer.look is not None:
             whole(f"layer {layer.name!r}: look vectors", layer.look.vectors, 0, MAX_VECTORS)
             whole(f"layer {layer.name!r}: look steps", layer.look.steps, 1, MAX_LOOK_STEPS)
+        if not isinstance(layer.image_prompt, ImagePromptRequest | None):
+            raise FieldError(
+                f"layer {layer.name!r}: image_prompt is {layer.image_prompt!r}; give an ImagePromptRequest, or none."
+            )
+        if layer.image_prompt is not None:
+            bounded(f"layer {layer.name!r}: image_prompt", layer.image_prompt.strength, 0, 1)
         bounded(f"layer {layer.name!r}: feather", layer.feather, 0, 256)
         if type(layer.negative) is not str or len(layer.negative) > MAX_PROMPT:
             raise FieldError(

@@ -91,7 +91,8 @@ class Layer(_Part):
     guidance steers away from where the layer shows; ``keep_shape`` is the strength of ControlNet inside the layer,
     ``vary`` NegToMe (arXiv 2412.01339) between the images of a batch, inside the layer. ``look`` learns from the
     cut-out what stands before the layer's words, ``look_vectors`` embeddings (default: as many as the words have
-    tokens, at most 4) in ``look_steps`` steps (default: the model's).
+    tokens, at most 4) in ``look_steps`` steps (default: the model's). ``image_prompt`` is how strongly the cut-out
+    itself prompts the model where the layer shows (IP-Adapter, arXiv 2308.06721).
     """
 
     id: Id
@@ -120,6 +121,7 @@ class Layer(_Part):
     look: bool = False
     look_vectors: Annotated[int, Field(ge=1, le=4)] | None = None
     look_steps: Annotated[int, Field(ge=1, le=5000)] | None = None
+    image_prompt: Share | None = None
 
     @property
     def label(self) -> str:

@@ -158,8 +158,9 @@ def edit_layer(
         avoids=[avoid for avoid in collage.avoids if avoid.layer in (None, layer.id)],
     )
     under = _cut(flat, crop)
-    if asked.look is not None:
-        store.put(full.get(asked.look.cutout))
+    for made_of in (asked.look, asked.image_prompt):
+        if made_of is not None:
+            store.put(full.get(made_of.cutout))
     request = base.request.replace(
         width=crop.width,
         height=crop.height,
@@ -269,7 +270,9 @@ def _kept(picture: Pixels, mask: Pixels, crop: Crop) -> Pixels:
 def _in_crop(one: LayerRequest, mask: Pixels, chosen: bool, crop: Crop, store: PictureStore) -> LayerRequest:
     """A layer as the crop has it: the chosen one free as it asks to be, the others held, their words with them."""
     feather = min(MAX_FEATHER, one.feather * crop.scale)
-    held: dict[str, Any] = {} if chosen else {"harmonize": 0.0, "vary": 0.0, "look": None}
+    held: dict[str, Any] = (
+        {} if chosen else {"harmonize": 0.0, "vary": 0.0, "look": None, "image_prompt": None}
+    )
     return dataclasses.replace(one, mask=store.put(_cut(mask, crop)), feather=feather, **held)
 
 

@@ -13,7 +13,15 @@ from pipelines.errors import PhraseError
 from pipelines.events import Warned
 from pipelines.models import CARDS, ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
-from pipelines.request import MAX_PROMPT, AvoidRequest, LayerRequest, LookRequest, RenderRequest, Variant
+from pipelines.request import (
+    MAX_PROMPT,
+    AvoidRequest,
+    ImagePromptRequest,
+    LayerRequest,
+    LookRequest,
+    RenderRequest,
+    Variant,
+)
 from studio.compositing import Composition, compose, place_reference
 from studio.cutout import cutout
 from studio.document import Avoid, Background, Collage, Layer
@@ -36,6 +44,8 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         "attend_outside": 0.6,
         # ControlNet starts at 0 in its interface.
         "keep_shape": 0.0,
+        # A picture as prompt needs another model beside the model, so it is asked for; .6 is a usual strength.
+        "image_prompt": 0.0,
         # NegToMe between images is asked for, never a surprise.
         "vary": 0.0,
         # The released code blurs the strength map with radius 10 at 512 pixels; half of it for our 256.
@@ -67,6 +77,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "attend_inside",
                 "attend_outside",
                 "keep_shape",
+                "image_prompt",
                 "vary",
                 "feather",
                 "opacity",
@@ -148,6 +159,9 @@ def to_request(
             negative=" ".join(layer.negative.split()),
             keep_shape=_or(layer.keep_shape, usual["keep_shape"]),
             look=_look(layer, library, store, model) if layer.look else None,
+            image_prompt=_image_prompt(
+                layer, library, store, _or(layer.image_prompt, usual["image_prompt"]), model.side
+            ),
             vary=_or(layer.vary, usual["vary"]),
         )
         for at, layer, span in zip(kept, layers, spans, strict=True)
@@ -231,6 +245,15 @@ def _look(layer: Layer, library: Library, store: PictureStore, model: ModelCard)
     picture = cutout(layer, library, model.look_side or model.side)
     steps = model.look_steps if layer.look_steps is None else layer.look_steps
     return LookRequest(cutout=store.put(picture), vectors=layer.look_vectors or 0, steps=steps)
+
+
+def _image_prompt(
+    layer: Layer, library: Library, store: PictureStore, strength: float, side: int
+) -> ImagePromptRequest | None:
+    """No larger than the model's own pictures: an image encoder sees less."""
+    if strength == 0:
+        return None
+    return ImagePromptRequest(cutout=store.put(cutout(layer, library, side)), strength=strength)
 
 
 def _or(value: float | None, usual: float) -> float:

@@ -1,8 +1,8 @@
-"""One attention call with three anonymous slots.
+"""One attention call with four anonymous slots.
 
 Whatever processor a block has, its kernel call is answered by `Kernel`: the slots may add a bias to the logits, may map
-the output, and may look at what is attended; with all empty the call is the stock call, bit for bit. The kernel knows
-no method by name.
+the output, may look at what is attended, and may say how a mask that the processor has been given lies over its
+queries; with all empty the call is the stock call, bit for bit. The kernel knows no method by name.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ MapOutput = Callable[[Site, torch.Tensor], torch.Tensor]
 """(site, output (B, H, N, D)) → the output to go on with; the same object when there is nothing to do."""
 Watch = Callable[[Site, torch.Tensor, torch.Tensor, float, torch.Tensor | None], None]
 """(site, queries, keys, scale, the mask with all biases in it, or None); looks and changes nothing."""
+LayMask = Callable[[torch.Tensor, int], torch.Tensor]
+"""(a mask over the canvas (1, H, W), number of queries N) → its weight at each of them, (1, N)."""
 
 
 @dataclass
@@ -69,11 +71,20 @@ class Kernel:
     logit_bias: list[LogitBias] = field(default_factory=list)
     map_output: list[MapOutput] = field(default_factory=list)
     watch: list[Watch] = field(default_factory=list)
+    lay_mask: LayMask | None = None
 
     @property
     def empty(self) -> bool:
         """Whether every slot is, so that nothing need be installed."""
-        return not (self.logit_bias or self.map_output or self.watch)
+        return not (self.logit_bias or self.map_output or self.watch or self.lay_mask)
+
+    def lay(
+        self, stock: Callable[..., torch.Tensor], mask: torch.Tensor, rows: int, queries: int, width: int
+    ) -> torch.Tensor:
+        """What a masked processor multiplies an output (rows, queries, width) with; ``stock`` does it without us."""
+        if self.lay_mask is None:
+            return stock(mask, rows, queries, width)
+        return self.lay_mask(mask, queries)[..., None]
 
     def attend(
         self,

@@ -1,11 +1,11 @@
 """Installing the kernel under the attention processors of a model, and taking it out without trace.
 
 A tapped processor is a copy of the one a block already has: the same code object with one global replaced, the
-function its kernel call goes to. No attention code is copied, the processor's class stays a subclass of the stock
-one (IP-Adapter asks for that), and a processor whose kernel is not known is refused by name. Weights are not touched,
-so LoRA, offload and compile go on working. A model's tapped classes are kept while the model lives (not on it): a
-compiler looks at a processor's class, and would compile the model again in each run. Evidence: trials on ten model
-families, see docs/architecture.md §3.
+function its kernel call goes to (and, where it knows masks of image prompts, what lays them over the queries). No
+attention code is copied, the processor's class stays a subclass of the stock one (IP-Adapter asks for that), and a
+processor whose kernel is not known is refused by name. Weights are not touched, so LoRA, offload and compile go on
+working. A model's tapped classes are kept while the model lives (not on it): a compiler looks at a processor's class,
+and would compile the model again in each run. Evidence: trials on ten model families, see docs/architecture.md §3.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipelines.errors import UnsupportedError
 
 SiteOf = Callable[[str, torch.nn.Module], Site | None]
 """(module name, module) → what it is, or None to leave it alone."""
+_MASKS = "IPAdapterMaskProcessor"
 
 
 class _Functional:
@@ -35,6 +36,13 @@ class _Functional:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.nn.functional, name)
+
+
+class _Masks:
+    """diffusers' `IPAdapterMaskProcessor` as far as attention processors use it."""
+
+    def __init__(self, downsample: Callable[..., torch.Tensor]) -> None:
+        self.downsample = downsample
 
 
 def tapped(processor: Any, attend: Callable[..., torch.Tensor]) -> Any:
@@ -51,8 +59,13 @@ def _as(processor: Any, kind: type) -> Any:
     return new
 
 
-def tapped_class(kind: type, attend: Callable[..., torch.Tensor]) -> type:
-    """The subclass of a processor's class ``kind`` that `tapped` makes instances of."""
+def tapped_class(
+    kind: type, attend: Callable[..., torch.Tensor], lay: Callable[..., torch.Tensor] | None = None
+) -> type:
+    """The subclass of a processor's class ``kind`` that `tapped` makes instances of.
+
+    ``lay`` is `Kernel.lay`; without it, masks of image prompts are laid as stock does.
+    """
     stock: Any = kind.__call__
     scope = dict(stock.__globals__)
     # a compiler looks globals up in the module of this name, where they are the stock ones
@@ -67,6 +80,8 @@ def tapped_class(kind: type, attend: Callable[..., torch.Tensor]) -> type:
             f"attention processor {kind.__name__} has no known kernel call; "
             "switch off attention slicing, xformers or custom processors."
         )
+    if lay is not None and _MASKS in names:
+        scope[_MASKS] = _Masks(partial(lay, scope[_MASKS].downsample))
     call = types.FunctionType(stock.__code__, scope, stock.__name__, stock.__defaults__, stock.__closure__)
     call.__kwdefaults__ = stock.__kwdefaults__
     return type(f"Tapped{kind.__name__}", (kind,), {"__call__": call})
@@ -85,11 +100,16 @@ class _Relay:
         assert self.kernel is not None, "installed"
         return self.kernel.attend(site, *args, **kwargs)
 
+    def lay(self, *args: Any) -> torch.Tensor:
+        """How the kernel lays a mask over queries."""
+        assert self.kernel is not None, "installed"
+        return self.kernel.lay(*args)
+
     def kind(self, processor: Any, site: Site) -> type:
         """The tapped class of a processor at ``site``."""
         key = type(processor), site
         if key not in self._classes:
-            self._classes[key] = tapped_class(type(processor), partial(self.attend, site))
+            self._classes[key] = tapped_class(type(processor), partial(self.attend, site), self.lay)
         return self._classes[key]
 
 

@@ -18,6 +18,7 @@ from pipelines.pictures import Pixels
 from pipelines.request import LayerRequest, RenderRequest
 
 NO_LOOK = "learned embeddings are for Stable Diffusion 1 and 2, XL and FLUX.1"
+NO_IMAGE_PROMPT = "masked image prompts (IP-Adapter) are for Stable Diffusion 1 and XL"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -42,6 +43,8 @@ class Family:
     """Whether the pipeline keeps latents in float32 whatever the denoiser's dtype."""
     encoders: tuple[tuple[str, str], ...] = ()
     """Tokenizers and text encoders by name that diffusers loads learned embeddings into (`pipelines.learning`)."""
+    image_prompts = False
+    """Whether diffusers has IP-Adapters with masks for it."""
     refused: Mapping[str, str] = NOTHING
     """Fields of a request or of its layers that this family cannot do, and why; asked for, they are refused by name."""
 
@@ -75,6 +78,13 @@ class Family:
                     f"{word.replace('_', ' ')} cannot be used with {request.model}: {why}; leave it off or empty."
                 )
 
+        other = "use learn look" if self.encoders else "lower harmonize to keep the cut-out's own look"
+        for layer in request.layers:
+            if layer.image_prompt is not None and not self.image_prompts:
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: image prompt cannot be used with {request.model}: {NO_IMAGE_PROMPT}; set "
+                    f"it to 0, and {other}."
+                )
         if not self.encoders:
             for layer in request.layers:
                 if layer.look is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.families import families
-from pipelines.families.base import NO_LOOK
+from pipelines.families.base import NO_IMAGE_PROMPT, NO_LOOK
 from pipelines.methods import UNBUILT
 
 WORDS = (
@@ -17,6 +17,7 @@ WORDS = (
     "negative",
     "keep_shape",
     "look",
+    "image_prompt",
     "vary",
     "cads",
     "guidance_interval",
@@ -29,6 +30,8 @@ def refusal(family: str, word: str) -> str | None:
         return "not built yet"
     if word == "look" and not families()[family].encoders:
         return NO_LOOK
+    if word == "image_prompt" and not families()[family].image_prompts:
+        return NO_IMAGE_PROMPT
     return families()[family].refused.get(word)
 
 

@@ -21,6 +21,7 @@ class UNetFamily(Family):
     """What the UNet families share."""
 
     parts = ("down", "mid", "up")
+    image_prompts = True
     refused: Mapping[str, str] = MappingProxyType(
         {"attend_both_ways": "its text does not look at the picture"}
     )

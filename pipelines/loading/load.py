@@ -47,7 +47,7 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
     device = choose_device(options)
     name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)
     try:
-        with _quiet():
+        with quiet():
             pipe = _read(card, options, getattr(torch, name), say)
             if card.spacing is not None:
                 pipe.scheduler = type(pipe.scheduler).from_config(
@@ -85,7 +85,7 @@ def load_tiny(card: ModelCard, pipe: Any, options: LoadOptions, say: Say = _sile
         if not folder.is_dir():
             wanted = ["config.json", "diffusion_pytorch_model.safetensors"]
             folder = fetch(card.tiny, wanted, say, local=local)
-        with _quiet():
+        with quiet():
             tiny = AutoencoderTiny.from_pretrained(str(folder), dtype=pipe.dtype, use_safetensors=True)
     except DecollageError:
         raise
@@ -179,7 +179,7 @@ def _add_lora(pipe: Any, lora: Lora, name: str, options: LoadOptions) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """AutoencoderTiny where a pipeline says AutoencoderKL is meant, and not worth a warning to the user."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

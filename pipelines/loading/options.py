@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.errors import FieldError
+from pipelines.models.ip_adapter import IPAdapter
 
 DTYPES = ("float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "group")
@@ -35,7 +36,8 @@ class LoadOptions:
 
     ``dtype`` one of `DTYPES`, ``device`` as torch names it, ``device_map`` as diffusers names it ("balanced",
     "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`. ``config`` is a folder or hub id with
-    the configs that a single file lacks. ``allow_pickle`` lets weights be read that can run code.
+    the configs that a single file lacks. ``ip_adapter`` stands in place of the
+    model card's. ``allow_pickle`` lets weights be read that can run code.
     """
 
     dtype: str | None = None
@@ -45,6 +47,7 @@ class LoadOptions:
     quantize: str | None = None
     loras: tuple[Lora, ...] = ()
     config: str | None = None
+    ip_adapter: IPAdapter | None = None
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:

@@ -21,9 +21,11 @@ def methods_for(request: RenderRequest) -> list[Method]:
 
     Raises `UnsupportedError`, naming layer and word, for what no method can do yet.
     """
+    from pipelines.image_prompts import prompting
     from pipelines.methods.cads import Cads
     from pipelines.methods.guidance_interval import GuidanceInterval
     from pipelines.methods.harmonize import Harmonize
+    from pipelines.methods.image_prompt import ImagePrompt
     from pipelines.methods.layer_attention import LayerAttention
     from pipelines.methods.negtome import Avoid, Spread
     from pipelines.methods.reference_rows import ReferenceRows
@@ -43,6 +45,8 @@ def methods_for(request: RenderRequest) -> list[Method]:
         for told, layer in zip(has_words, request.layers, strict=True)
     ):
         chosen.append(LayerAttention())
+    if prompting(request):
+        chosen.append(ImagePrompt())
     if any(avoid.alpha for avoid in request.avoids):
         chosen += [ReferenceRows(), Avoid()]
     varies = any(layer.vary for layer in request.layers)

@@ -104,6 +104,12 @@ class Inputs:
     kwargs: dict[str, Any]
 
 
+def word_count(inputs: Inputs) -> int | None:
+    """How many text keys a denoiser call has, where text comes as one tensor; other keys are a picture prompt's."""
+    words = inputs.kwargs.get("encoder_hidden_states")
+    return words.shape[1] if isinstance(words, torch.Tensor) else None
+
+
 class Method:
     """Base of all methods: does nothing. Lower ``order`` acts first."""
 

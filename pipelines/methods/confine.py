@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
-from pipelines.methods.base import Inputs, Method, Reach, Run, Step, area_resized, grids
+from pipelines.methods.base import Inputs, Method, Reach, Run, Step, area_resized, grids, word_count
 
 
 def seen(masks: torch.Tensor, inside: bool) -> torch.Tensor:
@@ -44,6 +44,7 @@ class Confine(Method):
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Build log v for each token grid; nothing is installed where every key is seen everywhere."""
         self._step: Step | None = None
+        self._words: int | None = None
         self._keys: dict[str, torch.Tensor] = {}
         self._places: dict[str, dict[int, torch.Tensor]] = {}
         self._texts: dict[str, torch.Tensor] = {}
@@ -74,8 +75,8 @@ class Confine(Method):
             self._places[role][h * w] = torch.stack(columns, 1).log().to(device)[:, owner]
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
-        """Note which rows are whose."""
-        self._step = step
+        """Note which rows are whose, and how many keys are words."""
+        self._step, self._words = step, word_count(inputs)
 
     def logit_bias(
         self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float
@@ -84,6 +85,8 @@ class Confine(Method):
         step, joint = self._step, site.joint
         if not (site.cross or joint) or step is None:
             return None
+        if site.cross and self._words is not None and key.shape[2] != self._words:
+            return None  # no words: an IP-Adapter's picture prompt
         places = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
         start = joint.text_start(step.latent_size) if joint else 0
         if start + self._last >= key.shape[2]:

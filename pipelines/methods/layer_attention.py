@@ -15,7 +15,7 @@ import math
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
-from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grids
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grids, word_count
 from pipelines.schedulers import ratio
 
 
@@ -77,9 +77,7 @@ class LayerAttention(Method):
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Set the step's weight from its noise level."""
-        self._step = step
-        words = inputs.kwargs.get("encoder_hidden_states")
-        self._words = words.shape[1] if isinstance(words, torch.Tensor) else None
+        self._step, self._words = step, word_count(inputs)
         count = len(step.conditional)
         first = step.conditional[0] if count else 0
         together = step.conditional == list(range(first, first + count))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
-from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grids
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grids, word_count
 
 MOST_PLACES = 1024
 STEPS = 3
@@ -66,6 +66,7 @@ class Watch(Method):
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Choose steps and places; nothing is installed where no layer has words."""
         self._step: Step | None = None
+        self._words: int | None = None
         self._steps = chosen_steps(run.first, run.steps)
         layers, device = run.request.layers, run.device
         pairs = [(number, token) for number, own in enumerate(run.tokens) for token in own]
@@ -88,6 +89,7 @@ class Watch(Method):
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Look in this call, or not."""
         self._step = step if step.index in self._steps and len(step.conditional) else None
+        self._words = word_count(inputs)
 
     def watch(
         self, site: Site, query: torch.Tensor, key: torch.Tensor, scale: float, mask: torch.Tensor | None
@@ -96,6 +98,8 @@ class Watch(Method):
         step, joint = self._step, site.joint
         if step is None or not (site.cross or joint):
             return
+        if site.cross and self._words is not None and key.shape[2] != self._words:
+            return  # no words: an IP-Adapter's picture prompt
         image = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
         start = joint.text_start(step.latent_size) if joint else 0
         known = self._grids.get(image.stop - image.start)

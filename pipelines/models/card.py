@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.models.ip_adapter import IPAdapter
+
 SCHEDULERS = ("dpm++2m", "euler", "euler_a", "ddim", "lcm", "unipc")
 FLOW_SCHEDULERS = ("flow_euler",)
 """What the transformer families run on: their own flow-matching Euler, with the shift that their config asks for."""
@@ -30,7 +32,8 @@ class ModelCard:
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
     ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less.
     A look is learned in ``look_steps`` of ``look_batch`` views of ``look_side`` pixels, None for ``side``: 250 of 4 in
-    the released Collage Diffusion code.
+    the released Collage Diffusion code. ``ip_adapter`` makes a cut-out a prompt, None where none is published for the
+    model.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ModelCard:
     look_steps: int = 250
     look_batch: int = 4
     look_side: int | None = None
+    ip_adapter: IPAdapter | None = None
 
     @property
     def least_side(self) -> int:

@@ -3,6 +3,7 @@
 They were trained at one size each and fall apart well below it, hence ``least``: common use, not measured here.
 """
 
+from pipelines.models import ip_adapter
 from pipelines.models.card import THIN_FROM, ModelCard
 
 SD15 = ModelCard(
@@ -17,6 +18,7 @@ SD15 = ModelCard(
     thin_from=THIN_FROM,
     least=0.75,
     tiny="madebyollin/taesd",
+    ip_adapter=ip_adapter.SD15,
     origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; "
     "grid: as for XL a quarter of the finest",
 )
@@ -46,6 +48,7 @@ SDXL = ModelCard(
     thin_from=THIN_FROM,
     least=0.75,
     tiny="madebyollin/taesdxl",
+    ip_adapter=ip_adapter.SDXL,
     look_batch=2,  # ours, for its size
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
 )

@@ -67,6 +67,7 @@ def compare(
     lora: options.Loras = None,
     config: options.Config = None,
     allow_pickle: options.AllowPickle = False,
+    ip_adapter: options.IPAdapterName = None,
 ) -> None:
     """Render one collage with off, noise on the words (CADS), a guidance interval, prompt variants, NegToMe, and sums.
 
@@ -77,7 +78,7 @@ def compare(
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted.
     """
-    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
+    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle, ip_adapter)
     collage, library = load(file)
     given = {"seed": seed, "images": images, "model": model}
     collage = collage.replace(**{field: value for field, value in given.items() if value is not None})

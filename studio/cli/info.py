@@ -117,7 +117,11 @@ def _layer(layer: Layer, collage: Collage) -> str:
             f"{word} {_value(getattr(layer, word), word, collage)}"
             for word in ("harmonize", "attend_inside", "attend_outside")
         ),
-        *(f"{word} {getattr(layer, word):g}" for word in ("keep_shape", "vary") if getattr(layer, word)),
+        *(
+            f"{word} {getattr(layer, word):g}"
+            for word in ("keep_shape", "image_prompt", "vary")
+            if getattr(layer, word)
+        ),
         *(["look learned"] if layer.look else []),
         *([f"without {layer.negative!r}"] if layer.negative else []),
         *([] if layer.prompt else ["no words"]),

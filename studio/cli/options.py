@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipelines.loading import DTYPES, OFFLOADS, QUANTIZERS, LoadOptions, Lora
+from pipelines.models.ip_adapter import IPAdapter
 
 Dtype = Annotated[str | None, typer.Option(help=f"Number type of the weights: {', '.join(DTYPES)}.")]
 Device = Annotated[str | None, typer.Option(help="Device as torch names it: cpu, cuda, cuda:1, mps.")]
@@ -23,6 +24,14 @@ Loras = Annotated[
     typer.Option(metavar="NAME[:WEIGHT]", help="LoRA: file, folder or hub id; repeatable."),
 ]
 Config = Annotated[str | None, typer.Option(help="Folder or hub id with the configs of a single-file model.")]
+IPAdapterName = Annotated[
+    str | None,
+    typer.Option(
+        "--ip-adapter",
+        metavar="SOURCE:WEIGHTS[:ENCODER]",
+        help="What makes pictures prompts: folder or hub id, file in it, image encoder's folder in it.",
+    ),
+]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read weights that can run code; only if you trust them.")
 ]
@@ -44,6 +53,7 @@ def build(
     loras: Sequence[str] | None,
     config: str | None,
     allow_pickle: bool,
+    ip_adapter: str | None = None,
 ) -> LoadOptions:
     """The options as one; from here on the loader's one line about its choices goes to stderr."""
     logger = logging.getLogger("pipelines.loading")
@@ -59,6 +69,7 @@ def build(
         loras=tuple(Lora.parse(one) for one in loras or ()),
         config=config,
         allow_pickle=allow_pickle,
+        ip_adapter=IPAdapter.parse(ip_adapter) if ip_adapter else None,
     )
 
 

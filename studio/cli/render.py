@@ -84,6 +84,7 @@ def render(
     lora: options.Loras = None,
     config: options.Config = None,
     allow_pickle: options.AllowPickle = False,
+    ip_adapter: options.IPAdapterName = None,
 ) -> None:
     """Render collages into DIR as NAME-SEED.png, never over an existing file.
 
@@ -97,7 +98,7 @@ def render(
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
     """
-    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle)
+    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle, ip_adapter)
     given = {"seed": seed, "images": images, "model": model, "steps": steps}
     changes = {field: value for field, value in given.items() if value is not None}
     jobs = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from studio.document import Avoid, Collage, Layer
 from studio.field_errors import field_schema
 
 Part = TypeVar("Part", bound=Layer | Avoid)
+_BARE_POINT = re.compile(r"^(-?)\.(?=\d)")
+"""Numbers as people write them: JSON wants a 0 before the point."""
 
 
 def apply_settings(collage: Collage, settings: Iterable[str]) -> Collage:
@@ -70,6 +73,6 @@ def _value(model: type[BaseModel], field: str, text: str) -> Any:
     if field_schema(model, (field,)).get("type") == "string":
         return text
     try:
-        return json.loads(text)
+        return json.loads(_BARE_POINT.sub(r"\g<1>0.", text))
     except (ValueError, RecursionError):
         return text

@@ -31,12 +31,14 @@ _TYPES = (
 )  # what the library and browsers read
 
 
-def settings(models: Sequence[ModelCard]) -> dict[str, Any]:
-    """All of it, JSON-ready. ``models`` are those offered; the first is that of a new collage."""
+def settings(models: Sequence[ModelCard], ip_adapter: bool = False) -> dict[str, Any]:
+    """All of it, JSON-ready. ``models`` are those offered; the first is that of a new collage. ``ip_adapter`` says that
+    one was named for whatever model is loaded.
+    """
     return {
         "words": words(),
         "limits": limits(),
-        "models": [_model(one) for one in models],
+        "models": [_model(one, ip_adapter) for one in models],
         "empty": Collage(model=models[0].name).to_dict(),
         "layer": _blank(Layer(id="new", picture="0" * 64, x=0, y=0)),
         "avoid": _blank(Avoid(id="new", picture="0" * 64)),
@@ -108,7 +110,8 @@ def preset_title(name: str) -> str:
     return open_any(presets.path(name))[0].name or name
 
 
-def _model(one: ModelCard) -> dict[str, Any]:
+def _model(one: ModelCard, ip_adapter: bool) -> dict[str, Any]:
+    unet = one.family in ("sd", "sdxl")
     return {
         "name": one.name,
         "schedulers": one.schedulers,
@@ -117,7 +120,8 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "guidance": one.guidance,
         "usual": defaults(one),
         "side": one.side,
-        "unet": one.family in ("sd", "sdxl"),
+        "unet": unet,
+        "image_prompt": one.ip_adapter is not None or (ip_adapter and unet),
     }
 
 

@@ -38,6 +38,11 @@ WORDS: dict[str, Word] = {
         "How strongly the layer's words are kept from acting anywhere else (negative cross-attention in Collage "
         "Diffusion).",
     ),
+    "image_prompt": Word(
+        "Picture as prompt",
+        "How strongly the cut-out itself tells the model what to paint where the layer shows, beside its words (an "
+        "image prompt by IP-Adapter, with a mask). 0 is off. The first time the adapter is downloaded.",
+    ),
     "vary": Word(
         "Vary",
         "This layer differs between the images of a render while the rest stays alike: noise of its own, and NegToMe "
@@ -119,6 +124,8 @@ WORDS: dict[str, Word] = {
 }
 
 HINTS: dict[str, str] = {
+    "no_image_prompt": "This model has no IP-Adapter. Learn look is alike and works with Stable Diffusion 1, 2 and XL, "
+    "FLUX.1 and the embedded model.",
     "prompt": "What this layer is, in a few words. They are looked for in the scene prompt, and put at its end if they "
     "are not there.",
     "look": "Learns from this cut-out what it looks like, before the run, and says it before the layer's words "

@@ -108,6 +108,17 @@ def test_learn_look_is_switched_for_one_layer(user: Driver, cutout: Path) -> Non
     assert user.layer("red ring 2")["look"] is False
 
 
+def test_picture_as_prompt_is_off_with_its_reason(user: Driver, cutout: Path) -> None:
+    """The embedded model has no adapter: the slider stands still, and what a file has set can be taken back."""
+    user.upload(cutout)
+    slider = user.page.get_by_role("slider", name="Picture as prompt")
+    expect(slider).to_be_disabled()
+    expect(user.page.get_by_label("Picture as prompt, as a number")).to_be_disabled()
+    expect(user.page.get_by_text("This model has no IP-Adapter.")).to_be_visible()
+    assert user.layer("red ring")["image_prompt"] is None
+    expect(user.page.get_by_role("slider", name="Vary")).to_be_enabled()
+
+
 def test_keyboard(user: Driver, cutout: Path) -> None:
     user.upload(cutout)
     user.click(128 + 65 * user.layer("red ring")["scale_x"], 128)

@@ -11,7 +11,10 @@ import torch
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Engine, Loaded
+from pipelines.methods.base import Inputs, Reach
+from pipelines.methods.confine import Confine
 from pipelines.methods.layer_attention import LayerAttention
+from pipelines.methods.watch import Watch
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
 from tests.pipelines import runs, tiny
@@ -142,6 +145,31 @@ def test_the_picture_prompt_is_not_taken_for_words(store: PictureStore) -> None:
     assert places == [2, 3], "inside the four tokens of the picture prompt"
     sampled(loaded, request, store, [Watched()])
     assert set(lengths) == {(77, True), (4, False)}
+
+
+@pytest.mark.parametrize("kind", [Confine, Watch])
+def test_nor_by_what_confines_or_watches(kind: type[Confine] | type[Watch], store: PictureStore) -> None:
+    """Places 2 and 3 are words where 77 keys are, and a picture's where there are four."""
+    engine = Engine(1e9)
+    engine.adopt("sd_noise", (loaded := adopted("sd_noise")).pipe, loaded.card)
+    run = tiny.run_of(engine, tiny.collage_request(store, "sd_noise"), store)
+    run.reaches = (Reach("prompt", (2, 3), (0,)),)
+    method, kernel = kind(), Kernel()
+    method.begin(run, kernel)
+    method.before_forward(
+        tiny.step_of(run, run.first + 1),
+        Inputs(torch.zeros(0), {"encoder_hidden_states": torch.zeros(2, 77, 8)}),
+    )
+    site, generator = Site(cross=True, part="up"), torch.Generator().manual_seed(0)
+    query, words, picture = (torch.randn(2, 2, n, 4, generator=generator) for n in (64, 77, 4))
+    seen = []
+    for key in (picture, words):
+        if isinstance(method, Watch):
+            method.watch(site, query, key, 0.5, None)
+            seen.append(any(share for share in method.shares()[0]))
+        else:
+            seen.append(method.logit_bias(site, query, key, 0.5) is not None)
+    assert seen == [False, True]
 
 
 def test_the_engine_gives_the_arguments(store: PictureStore) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from pipelines.engine import Engine
-from pipelines.errors import ModelError, UnsupportedError
+from pipelines.errors import FieldError, ModelError, UnsupportedError
 from pipelines.families import family
 from pipelines.models import CARDS, SCHEDULERS, card
 from pipelines.models.card import FLOW_SCHEDULERS
+from pipelines.models.ip_adapter import IPAdapter
 from pipelines.pictures import PictureStore
 from studio.to_request import defaults
 from tests.pipelines import tiny, tiny_transformers
@@ -48,6 +49,34 @@ def test_the_page_about_models_tells_the_cards() -> None:
 def test_only_the_embedded_model_is_a_folder() -> None:
     assert CARDS["sd15"].folder is None and CARDS["sdxl"].folder is None
     assert Path(CARDS["embedded"].source).parts[-3:] == ("pipelines", "embedded", "weights")
+
+
+def test_which_models_have_an_ip_adapter() -> None:
+    """Of Stable Diffusion 1 and XL, and what is distilled from them."""
+    having = {name for name, one in CARDS.items() if one.ip_adapter is not None}
+    assert having == {"sd15", "lcm", "sdxl", "sdxl-turbo", "sdxl-lightning"}
+    assert CARDS["lcm"].ip_adapter == CARDS["sd15"].ip_adapter != CARDS["sdxl"].ip_adapter
+
+
+@pytest.mark.parametrize(("width", "adapter"), [(768, "sd15"), (1024, None), (None, None)])
+def test_a_folder_has_one_where_its_words_are_as_wide(
+    tmp_path: Path, width: int | None, adapter: str | None
+) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"cross_attention_dim": width}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    found = card(str(tmp_path)).ip_adapter
+    assert found == (CARDS[adapter].ip_adapter if adapter else None)
+
+
+def test_an_ip_adapter_is_named() -> None:
+    assert IPAdapter.parse("a/b:c/d.safetensors") == IPAdapter("a/b", "c/d.safetensors", "c/image_encoder")
+    assert IPAdapter.parse("C:\\x:d.safetensors") == IPAdapter("C:\\x", "d.safetensors", "image_encoder")
+    one = IPAdapter.parse("a/b:d.safetensors:e/f")
+    assert one == IPAdapter("a/b", "d.safetensors", "e/f") == IPAdapter.parse(str(one))
+    for wrong in ("a/b", "a:b:c:d", "a:", ":b", ""):
+        with pytest.raises(FieldError, match=r"SOURCE:WEIGHTS.*such as h94"):
+            IPAdapter.parse(wrong)
 
 
 @pytest.mark.parametrize("name", ["", "nonesuch", "a/b/c"])

@@ -19,6 +19,7 @@ from pipelines.request import (
     MAX_PROMPT,
     MAX_STEPS,
     AvoidRequest,
+    ImagePromptRequest,
     LayerRequest,
     LookRequest,
     RenderRequest,
@@ -41,6 +42,7 @@ digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 sides = st.integers(8, 256).map(lambda eighth: eighth * 8)
 
 
+image_prompts = st.builds(ImagePromptRequest, cutout=digests, strength=share)
 looks = st.builds(LookRequest, cutout=digests, vectors=st.integers(0, 4), steps=st.integers(1, 5000))
 
 
@@ -64,6 +66,7 @@ def requests(draw: st.DrawFn) -> RenderRequest:
                 negative=st.text(max_size=9),
                 keep_shape=share,
                 look=st.none() | looks,
+                image_prompt=st.none() | image_prompts,
                 vary=st.floats(0, 3),
             ),
             max_size=4,
@@ -161,6 +164,10 @@ def test_frozen() -> None:
         (json.dumps({**PLAIN, "avoids": [{**AVOID, "size": 1}]}), "avoids.*'size'"),
         (json.dumps({**PLAIN, "collage": "c", "layers": [{**LAYER, "look": {"size": 1}}]}), "look.*'size'"),
         (json.dumps({**PLAIN, "collage": "c", "layers": [{**LAYER, "look": {}}]}), "look is incomplete"),
+        (
+            json.dumps({**PLAIN, "collage": "c", "layers": [{**LAYER, "image_prompt": {"cutout": "c"}}]}),
+            "image_prompt is incomplete.*strength",
+        ),
         (json.dumps({k: v for k, v in PLAIN.items() if k != "seed"}), "incomplete.*seed"),
         ("{", "JSON"),
         ("[1]", "object"),
@@ -217,6 +224,11 @@ def test_bounds(field: str, values: list[Any]) -> None:
         ("vary", [-0.1, 3.1]),
         ("feather", [-1, 257]),
         ("span", [(0, 99), (3, 3), (4, 2), (-1, 3)]),
+        ("image_prompt", [True, 0.5, {"cutout": "c", "strength": 1.0}]),
+        (
+            "image_prompt",
+            [ImagePromptRequest(cutout="c", strength=value) for value in (-0.1, 1.1, math.nan, True)],
+        ),
         ("look", [True, "c", {"cutout": "c", "steps": 4}]),
         ("look", [LookRequest(cutout="c", steps=steps) for steps in (0, 5001, 2.5, True)]),
         ("look", [LookRequest(cutout="c", steps=4, vectors=vectors) for vectors in (-1, 5, 1.0)]),

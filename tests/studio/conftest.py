@@ -70,6 +70,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
         look=st.booleans(),
         look_vectors=st.none() | st.integers(1, 4),
         look_steps=st.none() | st.integers(1, 5000),
+        image_prompt=st.none() | share,
     )
 
     @st.composite

@@ -48,6 +48,7 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     other = prepare(library, box(library), model="sd15")[0].request.layers[0]
     assert (other.attend_inside, other.attend_outside) == (0.6, 0.6)
     assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, None, 5)
+    assert layer.image_prompt is None
     assert prepared.warnings == ()
 
 
@@ -123,6 +124,21 @@ def test_a_look_is_learned_from_the_cutout_alone(library: Library) -> None:
     assert other is not None and other.cutout == look.cutout
     assert (other.vectors, other.steps) == (2, 9)
     assert on.request.replace(layers=off.request.layers) == off.request
+
+
+def test_the_cutout_alone_is_the_prompt(library: Library) -> None:
+    """Where it lies does not matter, so that it is encoded once; strength 0 is no prompt at all."""
+    off, _ = prepare(library, box(library))
+    none, _ = prepare(library, box(library, image_prompt=0.0))
+    assert off.request == none.request
+    on, store = prepare(library, box(library, image_prompt=0.6))
+    asked = on.request.layers[0].image_prompt
+    assert asked is not None and asked.strength == 0.6
+    picture = store.get(asked.cutout)
+    assert picture.shape[2] == 4 and (picture == (255, 0, 0, 255)).all()
+    moved = prepare(library, box(library, image_prompt=0.6, x=20.0, rotation=30.0))[0].request.layers[0]
+    assert moved.image_prompt == asked
+    assert on.request.key != off.request.key and on.request.replace(layers=off.request.layers) == off.request
 
 
 def test_negative_words_and_watching(library: Library) -> None:

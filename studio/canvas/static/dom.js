@@ -118,7 +118,11 @@
       reset.hidden = value === null || value === undefined || !word.nullable;
       range.setAttribute("aria-valuetext", reset.hidden && word.nullable ? `${text}, the default` : text);
     };
-    return { element, show, range };
+    /** Whether it can be moved; the arrow to the default works either way. */
+    const allow = (possible) => {
+      range.disabled = number.disabled = !possible;
+    };
+    return { element, show, range, allow };
   }
 
   /** A number in a box, for what has no natural middle (steps, seed, place). An empty box is null: the default,

@@ -8,7 +8,7 @@
     const { store, settings } = app;
     const { words, limits, models } = settings;
     const patch = (field) => (value) => store.patch({ [field]: value }, `doc:${field}`);
-    const model = () => models.find((one) => one.name === store.doc.model) ?? models[0];
+    const model = () => app.model;
 
     const negative = D.text("Negative prompt", patch("negative_prompt"), {
       rows: 2,

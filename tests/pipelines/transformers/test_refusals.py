@@ -9,7 +9,7 @@ from pipelines.engine import Engine
 from pipelines.errors import UnsupportedError
 from pipelines.families.table import refusal
 from pipelines.pictures import PictureStore
-from pipelines.request import LookRequest, RenderRequest
+from pipelines.request import ImagePromptRequest, LookRequest, RenderRequest
 from tests.pipelines import tiny
 from tests.pipelines.transformers.runs import collage, text
 
@@ -31,6 +31,11 @@ class TestRefusals:
             "keep_shape": collage(store, model, car={"keep_shape": 0.5}),
             "look": collage(
                 store, model, car={"look": LookRequest(cutout=store.put(tiny.picture(3, 4)), steps=1)}
+            ),
+            "image_prompt": collage(
+                store,
+                model,
+                car={"image_prompt": ImagePromptRequest(cutout=store.put(tiny.picture(3, 4)), strength=0.5)},
             ),
             "vary": collage(store, model, car={"vary": 0.5}, images=2),
             "negative_prompt": text(model, negative_prompt="rain"),

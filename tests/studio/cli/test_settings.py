@@ -33,7 +33,8 @@ def test_every_kind_of_key() -> None:
             "layers.St. Bernard.visible=false",
             "layers.four.prompt=7",
             "layers.cat.clip=[[0,0],[1,0],[1,1]]",
-            "avoids.far.alpha=2",
+            "layers.cat.image_prompt=.6",
+            "avoids.far.alpha=-.5",
             "layers.cat.vary=1.5",
             "spread_match=nearest",
             'spread_parts=["up","mid"]',
@@ -48,7 +49,7 @@ def test_every_kind_of_key() -> None:
     assert changed.layer("one").clip == ((0, 0), (1, 0), (1, 1))
     assert not changed.layer("two").visible
     assert changed.layer("four").prompt == "7"
-    assert changed.avoids[0].alpha == 2
+    assert (changed.layer("one").image_prompt, changed.avoids[0].alpha) == (0.6, -0.5)
     assert (changed.layer("one").vary, changed.cads, changed.guidance_interval) == (1.5, 0.25, (0.3, 5.4))
     assert (changed.spread_match, changed.spread_parts, changed.spread_every) == ("nearest", ("up", "mid"), 2)
     assert [layer.id for layer in changed.layers] == [layer.id for layer in COLLAGE.layers]

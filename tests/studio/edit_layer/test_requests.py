@@ -141,3 +141,12 @@ def test_pasting_is_exact_at_equal_size_and_keeps_the_rest_at_another(library: L
     assert (whole[edit.mask == 255] == 7).all() and edit.outside(whole) == 0
     larger = dataclasses.replace(edit, crop=dataclasses.replace(edit.crop, width=256, height=256))
     assert np.array_equal(larger.paste(np.full((256, 256, 3), 7, np.uint8)), whole)
+
+
+def test_the_edited_layer_alone_has_its_picture_as_prompt(library: Library) -> None:
+    car, cat = disc(library, "car", image_prompt=0.6), disc(library, "cat", x=180.0, image_prompt=0.6)
+    store = PictureStore()
+    edit = edit_layer(collage_of(cat, car), library, store, UNDER, "car")
+    held, asked = (layer.image_prompt for layer in edit.request.layers)
+    assert held is None and asked is not None and asked.strength == 0.6
+    assert store.get(asked.cutout).shape[2] == 4

@@ -59,6 +59,13 @@ def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
     assert windows == [DEFAULTS["window"], 0.5]
 
 
+def test_the_page_knows_which_models_take_a_picture_as_prompt() -> None:
+    cards = [card(name) for name in ("embedded", "sd15", "sd21", "flux")]
+    assert [one["image_prompt"] for one in settings(cards)["models"]] == [False, True, False, False]
+    named = settings(cards, ip_adapter=True)["models"]
+    assert [one["image_prompt"] for one in named] == [True, True, True, False]
+
+
 def test_the_drawer_is_there_and_each_file_too() -> None:
     found = cutouts()
     assert len(found) >= 3
