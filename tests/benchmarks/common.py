@@ -70,14 +70,14 @@ def weights_digest(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def engine(weights: Path) -> Any:
-    """The project's engine with the embedded model of a folder."""
+def engine(weights: Path, looks: Path | None = None) -> Any:
+    """The project's engine with the embedded model of a folder; ``looks`` keeps what it learns (the user's own)."""
     from diffusers import StableDiffusionPipeline
 
     from pipelines.engine import Engine
     from pipelines.models import card
 
-    made = Engine()
+    made = Engine(looks=looks)
     if weights != WEIGHTS:
         made.adopt("embedded", StableDiffusionPipeline.from_pretrained(weights), card("embedded"))
     return made

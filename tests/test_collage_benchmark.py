@@ -1,0 +1,191 @@
+"""The collage benchmark: layouts that are what they are called, measures that see what they should, and verdicts that
+follow the numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.embedded.training.scenes import render
+from pipelines.embedded.training.world import COLOURS, world
+from pipelines.measure.features import Features
+from presets.build import WORLD, drawer_store, item
+from tests.benchmarks import common
+from tests.benchmarks.collage import SHOWN, sheet, shot
+from tests.benchmarks.collage_measures import (
+    borders,
+    edge_agreement,
+    feature_distance,
+    kept,
+    seam_gradient,
+)
+from tests.benchmarks.collage_report import SEAMS, WAYS, grouped, page, section, verdicts_of
+from tests.benchmarks.collage_scenes import (
+    OVERLAPS,
+    box,
+    every_art,
+    largest_overlap,
+    layout,
+    pool,
+    recoloured,
+)
+
+SETTINGS = common.protocol("collage")
+
+
+def test_layouts_overlap_as_they_are_called_and_come_back_equal() -> None:
+    for k in range(6):
+        one = layout("place", k, SETTINGS, SETTINGS["tuning_seed"])
+        low, high = OVERLAPS[one.overlap]
+        assert low <= largest_overlap([box(thing) for thing in one.scene.items]) <= high
+        assert len(one.scene.items) == 2 + k % 2 == len(set(one.colours))
+        assert one == layout("place", k, SETTINGS, SETTINGS["tuning_seed"])
+    assert {layout("place", k, SETTINGS, 1).overlap for k in range(6)} == set(OVERLAPS)
+
+
+@pytest.mark.parametrize("claim", ["look", "ladder"])
+def test_worn_cutouts_have_a_colour_that_words_do_not_say(claim: str) -> None:
+    art = every_art(SETTINGS["cutouts"], SETTINGS["seed"])
+    own = world(WORLD).recolourable
+    for k in range(3):
+        one = layout(claim, k, SETTINGS, SETTINGS["tuning_seed"])
+        assert one.scene.time == "day" and set(one.colours) == {None}
+        for thing in one.scene.items:
+            assert thing.colour != own[thing.label] and thing.key in art
+            assert not set(COLOURS) & set(one.frozen.partition(" {")[0].split())
+
+
+def test_recoloured_art_keeps_its_shape_and_what_is_of_other_hues() -> None:
+    chosen = pool(SETTINGS["cutouts"], SETTINGS["seed"])
+    assert len({label for label, _ in chosen}) == SETTINGS["cutouts"]
+    for label, colour in chosen[:3]:
+        before, after = drawer_store()[item(label, 0, 0, 1).key], recoloured(label, colour)
+        assert np.array_equal(before[..., 3], after[..., 3])
+        solid = before[..., 3] > 128
+        changed = np.abs(before[..., :3].astype(int) - after[..., :3]).max(2)[solid] > 20
+        assert 0.1 < changed.mean() <= 1
+        distance = np.abs(after[..., :3][solid].astype(int) - np.array(COLOURS[colour])).max(1)
+        assert (distance < 40).mean() > 0.05, "some of it has the new colour itself"
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Any:
+    one = layout("ladder", 0, SETTINGS, SETTINGS["tuning_seed"])
+    return render(one.scene, every_art(SETTINGS["cutouts"], SETTINGS["seed"]))
+
+
+def shifted(picture: Any, by: int) -> Any:
+    return np.roll(picture, by, axis=1)
+
+
+def test_seams_count_at_the_borders_alone(drawn: Any) -> None:
+    plain = np.full((256, 256, 3), 90, np.uint8)
+    assert seam_gradient(plain, drawn.masks) == 0 < seam_gradient(drawn.image, drawn.masks)
+    where = borders(drawn.masks)
+    noisy = np.where(
+        where[..., None], plain, np.random.default_rng(0).integers(0, 255, plain.shape, np.uint8)
+    )
+    inner = (
+        where & np.roll(where, 1, 0) & np.roll(where, -1, 0) & np.roll(where, 1, 1) & np.roll(where, -1, 1)
+    )
+    assert 0 < inner.sum() < where.sum() < 0.1 * where.size
+    assert seam_gradient(noisy.astype(np.uint8), drawn.masks) > 0, "a border's neighbours touch it"
+    soft = np.asarray(Image.fromarray(drawn.image).resize((32, 32)).resize((256, 256)))
+    assert seam_gradient(soft, drawn.masks) < seam_gradient(drawn.image, drawn.masks)
+
+
+def test_edges_agree_within_two_pixels(drawn: Any) -> None:
+    mask = drawn.masks[0]
+    agree = [edge_agreement(shifted(drawn.image, by), drawn.image, mask) for by in (0, 1, 9)]
+    assert agree[0] == 1 and agree[1] > 0.9 > agree[2]
+    plain = np.full_like(drawn.image, 90)
+    assert edge_agreement(plain, drawn.image, mask) == 0 and edge_agreement(plain, plain, mask) == 1
+
+
+def test_what_is_kept_is_measured_inside_the_mask(drawn: Any) -> None:
+    features, mask = Features(), drawn.masks[0]
+    outside = np.where(mask[..., None] >= 0.5, drawn.image, 0).astype(np.uint8)
+    assert feature_distance(features, outside, drawn.image, mask) == pytest.approx(0, abs=1e-6)
+    grey = np.full_like(drawn.image, 128)
+    near, far = (kept(features, one, drawn.image, mask) for one in (shifted(drawn.image, 1), grey))
+    assert 0 < near["distance"] < far["distance"] < 4
+    assert near["psnr"] > far["psnr"] and near["ssim"] > far["ssim"]
+
+
+def way(good: bool, count: int = 2) -> dict[str, Any]:
+    hits = [good] * count
+    numbers = {"distance": 0.2 if good else 0.8, "ssim": 0.5 + good / 4, "psnr": 12.0 + good, "seam": 0.1}
+    return {**numbers, "object": hits, "colour": hits, "swapped": [not good] * count}
+
+
+def rows(claim: str, good: bool) -> list[dict[str, Any]]:
+    if claim == "look":
+        one = {name: {**way(good == ("look" in name)), "object": good, "colour": good} for name in WAYS}
+        return [{**one, "cutout": str(k % 2)} for k in range(4)]
+    if claim == "place":
+        found = {"without": way(not good), "with": way(good), "truth": [True, True]}
+        return [{**found, "overlap": "apart"}] * 4
+    if claim == "seam":
+        values = (0.07, 0.12, 0.10, 0.08 if good else 0.2)
+        return [dict(zip(SEAMS, values, strict=True))] * 4
+    if claim == "lost":
+        one = {"said": [good, False], "judge": [True, False], "flat": [False, False], "harmonize": 0.5}
+        return [one] * 4
+    if claim == "ladder":
+        rungs = {"img2img": way(not good), "+ attention": way(good), "+ look": way(good)}
+        return [{**rungs, "seam": 0.1}] * 4
+    edges = [0.2, 0.5, 0.8] if good else [0.8, 0.5, 0.2]
+    return [{"edges": edges, "object": [[good]] * 3, "truth": 0.9}] * 4
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        ("look", "more of the look than words alone: {}"),
+        ("place", "in their own colours"),
+        ("seam", "than flat collage's: {}"),
+        ("lost", "| all | 8 | 50.0 %"),
+        ("ladder", "better in one and worse in none: {}"),
+        ("shape", "rises with every step: {}"),
+    ],
+)
+def test_verdicts_follow_the_numbers(claim: str, verdict: str) -> None:
+    for good, word in ((True, "**holds**"), (False, "**does not hold**")):
+        text, labels = section(claim, rows(claim, good), SETTINGS)
+        assert verdict.format(word) in text and len(labels) >= 2
+        if claim != "lost":
+            assert word in text
+        assert f"collage-{claim}.jpg" in text
+
+
+def test_the_page_says_why_a_claim_is_missing_and_links_the_edited_layer() -> None:
+    text = page({"claims": {"shape": {"rows": rows("shape", True)}}, "no shape": None}, SETTINGS)
+    assert "## Keep shape" in text and "was not run" not in text and "(edit_layer.md)" in text
+    text = page({"claims": {}, "no shape": "layer 'cat': keep shape is not built yet."}, SETTINGS)
+    assert "was not run: layer 'cat'" in text and "## Keep shape" not in text
+
+
+def test_precision_and_recall_leave_out_what_the_judge_never_sees() -> None:
+    one = {"said": [True, True, False], "judge": [True, False, True], "flat": [False, False, True]}
+    assert verdicts_of([one]) == [(True, True), (True, False)]
+
+
+def test_rows_of_one_cutout_count_once() -> None:
+    three = [{"cutout": name, "x": value} for name, value in (("a", 0.0), ("a", 1.0), ("b", 2.0))]
+    found = grouped(three, lambda row: row["x"])
+    assert (found.value, found.n) == (1.25, 2)
+
+
+def test_pictures_of_the_first_rows_stay_beside_the_rows(tmp_path: Path) -> None:
+    two = [np.full((256, 256, 3), shade, np.uint8) for shade in (0, 255)]
+    row = shot(lambda k: ({"k": k}, two), tmp_path)
+    assert [row(k)["k"] for k in (0, 1, SHOWN)] == [0, 1, SHOWN]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png"]
+    made = sheet(tmp_path, ("first", "second"))
+    assert made.size == (96 + 2 * 114, 2 * 114)
+    assert made.getpixel((150, 50)) == (0, 0, 0) and made.getpixel((150, 164)) == (255, 255, 255)
