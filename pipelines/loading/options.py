@@ -35,7 +35,8 @@ class LoadOptions:
 
     ``dtype`` one of `DTYPES`, ``device`` as torch names it, ``device_map`` as diffusers names it ("balanced",
     "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`. ``config`` is a folder or hub id with
-    the configs that a single file lacks. ``allow_pickle`` lets weights be read that can run code.
+    the configs that a single file lacks, ``controlnet`` one with what keeps shapes in place of the model's usual one.
+    ``allow_pickle`` lets weights be read that can run code.
     """
 
     dtype: str | None = None
@@ -45,6 +46,7 @@ class LoadOptions:
     quantize: str | None = None
     loras: tuple[Lora, ...] = ()
     config: str | None = None
+    controlnet: str | None = None
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:

@@ -17,6 +17,10 @@ SD15 = ModelCard(
     thin_from=THIN_FROM,
     least=0.75,
     tiny="madebyollin/taesd",
+    controlnets={
+        "canny": "lllyasviel/control_v11p_sd15_canny",
+        "soft": "lllyasviel/control_v11p_sd15_softedge",
+    },
     origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; "
     "grid: as for XL a quarter of the finest",
 )
@@ -46,6 +50,7 @@ SDXL = ModelCard(
     thin_from=THIN_FROM,
     least=0.75,
     tiny="madebyollin/taesdxl",
+    controlnets=dict.fromkeys(("canny", "soft"), "xinsir/controlnet-union-sdxl-1.0"),
     look_batch=2,  # ours, for its size
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
 )
