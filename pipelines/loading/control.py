@@ -16,6 +16,8 @@ from pipelines.loading.fetch import Say, fetch, fetch_file
 from pipelines.loading.options import LoadOptions
 from pipelines.models import ModelCard
 
+FAMILIES = ("sd", "sdxl")
+"""Where a ControlNet can run beside the denoiser; each family says so of itself, and a test compares."""
 FOLDER = "controlnet"
 """Inside a model's own folder: a ControlNet for Canny edges that came with it."""
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -39,6 +41,32 @@ def controlnet_of(card: ModelCard, options: LoadOptions, edges: str) -> str | No
     if edges == "canny" and own and (own / CONFIG).is_file():
         return str(own)
     return card.controlnets.get(edges)
+
+
+def no_shape(card: ModelCard, options: LoadOptions, edges: str) -> str | None:
+    """Why a model cannot keep shapes, in one sentence with what to do; None where it can. Looks nothing up."""
+    if card.family not in FAMILIES:
+        return (
+            f"{card.name} cannot keep shapes; use Stable Diffusion 1, 2, XL or the embedded model, or lower Harmonize "
+            "instead."
+        )
+    if controlnet_of(card, options, edges) is None:
+        return (
+            f"{card.name} has no ControlNet for {edges} edges; give one with --controlnet, or lower Harmonize "
+            "instead."
+        )
+    return None
+
+
+def at_hand(source: str) -> bool:
+    """Whether a ControlNet is on this machine; asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, CONFIG), str)
+    except HFValidationError:  # a folder that is not there
+        return False
 
 
 def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions, say: Say) -> Any:

@@ -39,6 +39,8 @@ _CLASSES = {
     "ZImagePipeline": Z_IMAGE,
     "ChromaPipeline": CHROMA,
 }
+_TEXT = {"sd": 768, "sdxl": 2048}
+"""How wide text is in the UNets that the cards' ControlNets were made for; 2.1 in a folder is of the same classes."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _Config = Callable[[str], dict[str, Any]]
@@ -93,8 +95,15 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
             known = KLEIN
         return dataclasses.replace(known, name=model, source=model)
     side, factor, smallest = _sizes(config)
+    fits = config("unet/config.json").get("cross_attention_dim") == _TEXT[known.family]
     return dataclasses.replace(
-        known, name=model, source=model, side=side, factor=factor, smallest_grid=smallest
+        known,
+        name=model,
+        source=model,
+        side=side,
+        factor=factor,
+        smallest_grid=smallest,
+        controlnets=known.controlnets if fits else {},
     )
 
 

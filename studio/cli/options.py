@@ -23,6 +23,10 @@ Loras = Annotated[
     typer.Option(metavar="NAME[:WEIGHT]", help="LoRA: file, folder or hub id; repeatable."),
 ]
 Config = Annotated[str | None, typer.Option(help="Folder or hub id with the configs of a single-file model.")]
+Controlnet = Annotated[
+    str | None,
+    typer.Option(help="Folder or hub id of the ControlNet that keeps shapes, instead of the model's own."),
+]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read weights that can run code; only if you trust them.")
 ]
@@ -43,6 +47,7 @@ def build(
     quantize: str | None,
     loras: Sequence[str] | None,
     config: str | None,
+    controlnet: str | None,
     allow_pickle: bool,
 ) -> LoadOptions:
     """The options as one; from here on the loader's one line about its choices goes to stderr."""
@@ -58,6 +63,7 @@ def build(
         quantize=quantize,
         loras=tuple(Lora.parse(one) for one in loras or ()),
         config=config,
+        controlnet=controlnet,
         allow_pickle=allow_pickle,
     )
 

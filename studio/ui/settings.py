@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import presets
+from pipelines.loading import LoadOptions, no_shape
 from pipelines.models import CARDS, ModelCard, card
-from pipelines.request import MAX_LEVEL
+from pipelines.request import EDGES, MAX_LEVEL
 from studio import pictures
 from studio.canvas.component import address, most_of
 from studio.document import Avoid, Collage, Layer
@@ -31,12 +32,12 @@ _TYPES = (
 )  # what the library and browsers read
 
 
-def settings(models: Sequence[ModelCard]) -> dict[str, Any]:
+def settings(models: Sequence[ModelCard], options: LoadOptions | None = None) -> dict[str, Any]:
     """All of it, JSON-ready. ``models`` are those offered; the first is that of a new collage."""
     return {
         "words": words(),
         "limits": limits(),
-        "models": [_model(one) for one in models],
+        "models": [_model(one, options or LoadOptions()) for one in models],
         "empty": Collage(model=models[0].name).to_dict(),
         "layer": _blank(Layer(id="new", picture="0" * 64, x=0, y=0)),
         "avoid": _blank(Avoid(id="new", picture="0" * 64)),
@@ -108,7 +109,7 @@ def preset_title(name: str) -> str:
     return open_any(presets.path(name))[0].name or name
 
 
-def _model(one: ModelCard) -> dict[str, Any]:
+def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
     return {
         "name": one.name,
         "schedulers": one.schedulers,
@@ -118,6 +119,7 @@ def _model(one: ModelCard) -> dict[str, Any]:
         "usual": defaults(one),
         "side": one.side,
         "unet": one.family in ("sd", "sdxl"),
+        "no_shape": {edges: no_shape(one, options, edges) for edges in EDGES},
     }
 
 

@@ -36,10 +36,15 @@
       this.frame.remove();
     }
 
+    /** What is known of the collage's model. */
+    get model() {
+      const { models } = this.settings;
+      return models.find((one) => one.name === this.store.doc.model) ?? models[0];
+    }
+
     /** The default of a word on the collage's model. */
     usual(word) {
-      const { models } = this.settings;
-      return (models.find((one) => one.name === this.store.doc.model) ?? models[0]).usual[word];
+      return this.model.usual[word];
     }
 
     #build() {

@@ -118,7 +118,10 @@
       reset.hidden = value === null || value === undefined || !word.nullable;
       range.setAttribute("aria-valuetext", reset.hidden && word.nullable ? `${text}, the default` : text);
     };
-    return { element, show, range };
+    const disable = (off) => {
+      range.disabled = number.disabled = off;
+    };
+    return { element, show, range, disable };
   }
 
   /** A number in a box, for what has no natural middle (steps, seed, place). An empty box is null: the default,

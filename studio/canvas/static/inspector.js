@@ -4,7 +4,7 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
-  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "vary", "feather", "opacity"];
+  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "keep_shape", "vary", "feather", "opacity"];
   const PLACES = [
     ["x", "X", 1],
     ["y", "Y", 1],
@@ -34,6 +34,9 @@
       text: "Without words the layer is pixels only: Insist, Stay inside and Learn look have nothing to act on.",
     });
     const sliders = Object.fromEntries(STRENGTHS.map((word) => [word, D.slider(words[word], change(word))]));
+
+    const noShape = h("p", { class: "dc-quiet", role: "note" });
+    sliders.keep_shape.element.append(noShape);
 
     const look = D.check("Learn look", change("look"), { about: words.look.hint });
 
@@ -77,6 +80,11 @@
       negative.show(layer.negative ?? "");
       mute.hidden = layer.prompt.trim() !== "";
       for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
+      const why = app.model.no_shape[store.doc.edges] ?? "";
+      noShape.textContent = why;
+      noShape.hidden = !why;
+      // what is set stays, and can be taken back
+      sliders.keep_shape.disable(Boolean(why) && !layer.keep_shape);
       look.show(layer.look);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));
