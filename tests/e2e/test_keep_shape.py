@@ -13,10 +13,7 @@ from tests.e2e.driver import Driver
 def test_the_slider_says_why_it_cannot_act(page: Page, studio: Studio) -> None:
     user = Driver(page, studio.url)
     name = user.names()[-1]
-    page.evaluate(
-        "() => { const { store } = document.querySelector('[data-ready]').decollage;"
-        " store.select(store.doc.layers.at(-1).id); }"
-    )
+    page.locator(".dc-layer-pick", has_text=name).first.click()
     slider = page.get_by_role("slider", name="Keep shape")
     for kind in ("canny", "soft"):
         _patch(page, f"store.patch({{ edges: '{kind}' }})")
