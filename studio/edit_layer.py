@@ -60,6 +60,11 @@ class Edit:
         whole[window] = np.rint(under + (over - under) * share).astype(np.uint8)
         return whole
 
+    @property
+    def made_on(self) -> tuple[str, Pixels]:
+        """The layer's id and the picture underneath, which a result's PNG keeps."""
+        return self.layer.id, self.picture
+
     def outside(self, whole: Pixels) -> int:
         """The largest difference, in 8-bit steps of a channel, to the picture underneath where the mask is 0."""
         there = self.mask == 0
@@ -178,16 +183,19 @@ def edit_layer(
     return Edit(request, crop, layer, picture, mask, tuple(said))
 
 
-def read_result(path: Path) -> tuple[Pixels, tuple[Collage, Library] | None]:
+def read_result(path: Path, layer_id: str) -> tuple[Pixels, tuple[Collage, Library] | None]:
     """A picture file to edit, uint8 (height, width, 3), and the collage it carries, None where it carries none.
 
-    Raises `PictureError` when it cannot be read.
+    Where this very layer was rendered last on another picture, it is that picture, so that the rendering is replaced;
+    of which collage it was made is not known then. Raises `PictureError` when the file cannot be read.
     """
     pixels = read_pixels(path)
     try:
-        return pixels, png.read(path)
+        before = png.read(path)
+        under = png.read_underneath(path.read_bytes(), pixels, layer_id)
     except DocumentError:
         return pixels, None
+    return (pixels, before) if under is None else (under, None)
 
 
 def feathered(mask: Pixels, feather: float, free: Plane) -> Pixels:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipelines.errors import PictureError
+from studio.colour import to_srgb
 
 MAX_SIDE = 16384
 MAX_PIXELS = 64_000_000
@@ -52,14 +53,15 @@ class Library:
         """Take a picture in and return its digest.
 
         ``source`` is a file's path, a file's bytes (PNG, JPEG, WebP, GIF, BMP or TIFF; the first frame
-        counts) or an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA and
-        kept as PNG. Raises `PictureError` when it is damaged, of another kind, longer than 16,384 pixels on
-        a side, over 64 million pixels (both checked before decoding), or over 128 MiB as a file.
+        counts) or an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA, and to
+        sRGB from the colours of an ICC profile, and kept as PNG. Raises `PictureError` when it is damaged,
+        of another kind, longer than 16,384 pixels on a side, over 64 million pixels (both checked before
+        decoding), or over 128 MiB as a file.
         """
         if isinstance(source, Image.Image):
             upright = _decode(source, "the picture")
         elif isinstance(source, bytes):
-            upright = _decode(_open(io.BytesIO(source), len(source), "the picture", FORMATS), "the picture")
+            upright = _read_bytes(source)
         else:
             upright = _read_path(Path(source))
         buffer = io.BytesIO()
@@ -128,12 +130,17 @@ class Library:
         return len(self._files)
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
+def read_pixels(source: Path | bytes) -> NDArray[np.uint8]:
     """The colours of a picture file, uint8 (height, width, 3), upright; what is clear in it is not told apart.
 
     Raises `PictureError` as `Library.add` does.
     """
-    return np.asarray(_read_path(path).convert("RGB"))
+    read = _read_bytes(source) if isinstance(source, bytes) else _read_path(source)
+    return np.asarray(read.convert("RGB"))
+
+
+def _read_bytes(data: bytes) -> Image.Image:
+    return _decode(_open(io.BytesIO(data), len(data), "the picture", FORMATS), "the picture")
 
 
 def _read_path(path: Path) -> Image.Image:
@@ -171,7 +178,7 @@ def _decode(picture: Image.Image, what: str) -> Image.Image:
         )
     try:
         picture.load()
-        rgba = _to_rgba(picture)
+        rgba = to_srgb(picture, _to_rgba(picture))
     except _BROKEN:
         raise PictureError(f"{what} is damaged; give another file.") from None
     try:

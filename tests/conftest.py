@@ -1,10 +1,20 @@
 """What every test may rely on."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes use all cores already, and torch is not imported yet
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# other work may slow down examples, or the making of them
+settings.register_profile(
+    "patient", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,12 +24,7 @@ def test_prompts_are_the_frozen_ones() -> None:
     with pytest.raises(SystemExit, match="frozen"):
         common.hold_to("embedded", asked[1:], freeze=False)
     settings = common.protocol("effects")
-    frozen = [
-        effects.words(*effects.scene_of(claim, k, settings["seed"]))[0]
-        for claim in effects.CLAIMS
-        for k in range(settings["n"])
-    ]
-    common.hold_to("effects", frozen, freeze=False)
+    common.hold_to("effects", effects.prompts(settings), freeze=False)
 
 
 @pytest.mark.parametrize("kind", embedded.KINDS)

@@ -10,14 +10,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines import sampling
 from pipelines.engine import Engine, Loaded
-from pipelines.methods import methods_for
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.benchmarks import common, flops, shapes
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
+from tests.pipelines.runs import sampled
 
 MODELS = ("sdxl", *tt.KINDS)
 RUNS = ("stock", "attention", "spread", "avoid", "thinned")
@@ -67,16 +66,7 @@ def in_the_engine(loaded: Loaded, request: RenderRequest, store: PictureStore) -
     handle = denoiser.register_forward_pre_hook(look, with_kwargs=True)
     try:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            sampling.sample(
-                loaded.pipe,
-                loaded.family,
-                loaded.card,
-                request,
-                store,
-                methods_for(request),
-                [0, 1],
-                lambda *_: None,
-            )
+            sampled(loaded, request, store, images=range(2))
     finally:
         handle.remove()
     return sum(counter.get_flop_counts()[type(denoiser).__name__].values()), lengths[0]

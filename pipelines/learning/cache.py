@@ -1,4 +1,7 @@
-"""Learned looks on disk: one safetensors file each, named by the hash of all that decides it."""
+"""Learned looks on disk: one safetensors file each, named by the hash of all that decides it.
+
+Files are small and take minutes to make again; past `MOST` bytes in all, those go that were used longest ago.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,9 @@ VERSION = 1
 """Raised when learning changes, so that what was learned before is learned anew."""
 SAMPLES = 64
 """Numbers of each weight tensor that its fingerprint reads: any training moves all of a tensor."""
+
+MOST = 256 * 2**20
+"""Bytes of all kept looks: thousands of them, as one takes some 10 kB."""
 
 
 def folder() -> Path:
@@ -59,20 +67,25 @@ def key(facts: Mapping[str, object]) -> str:
 
 
 def read(path: Path, names: Sequence[str], like: Rows) -> Rows | None:
-    """The vectors in a file, of the shapes of ``like``; None where there is no such file or it is damaged."""
+    """The vectors in a file, of the shapes of ``like``; None where there is no such file or it is damaged.
+
+    Reading is using: it puts off the file's deletion.
+    """
     if not path.is_file():
         return None
     try:
         found = load_file(path)
     except (OSError, SafetensorError):
         return None
+    with suppress(OSError):  # a folder that can only be read
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     rows = tuple(found[name] for name in names if name in found)
     shapes = [one.shape for one in rows] == [one.shape for one in like]
     return rows if shapes and all(bool(one.isfinite().all()) for one in rows) else None
 
 
 def write(path: Path, names: Sequence[str], rows: Rows, facts: Mapping[str, Any]) -> str | None:
-    """Keep vectors in a file, whole or not at all; what went wrong, or None."""
+    """Keep vectors in a file, whole or not at all, and make room for it; what went wrong, or None."""
     tensors = {name: one.contiguous() for name, one in zip(names, rows, strict=True)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +93,22 @@ def write(path: Path, names: Sequence[str], rows: Rows, facts: Mapping[str, Any]
             whole = Path(near) / path.name
             save_file(tensors, whole, metadata={name: json.dumps(value) for name, value in facts.items()})
             whole.replace(path)
+        _make_room(path)
     except OSError as error:
         return error.strerror or str(error)
     return None
+
+
+def _make_room(kept: Path) -> None:
+    """Delete looks beside ``kept``, the longest unused first, until all take at most `MOST` bytes."""
+    found = []
+    for path in kept.parent.glob("*.safetensors"):
+        with suppress(OSError):  # another process makes room, too
+            state = path.stat()
+            found.append((path != kept, state.st_atime_ns, state.st_size, path))
+    total = 0
+    for _, _, size, path in sorted(found, key=lambda one: (one[0], -one[1])):
+        total += size
+        if total > MOST and path != kept:
+            with suppress(OSError):
+                path.unlink()

@@ -33,17 +33,24 @@ def steps_run(strength: float, steps: int) -> int:
 
 
 def gaussian(mask: torch.Tensor, radius: float) -> torch.Tensor:
-    """Blur of (H, W) with deviation ``radius`` pixels, edges repeated; radius 0 returns the mask itself."""
+    """Blur of (H, W) with deviation ``radius`` pixels, edges repeated; radius 0 returns the mask itself.
+
+    Rows, then columns, by Fourier transforms, whose time does not grow with the radius: 1,537 taps on each of 2048²
+    pixels took seconds a layer. In double precision, within 1e-6 of the sum over all taps.
+    """
     if radius <= 0:
         return mask
     reach = max(1, math.ceil(3 * radius))
-    axis = torch.arange(-reach, reach + 1, dtype=mask.dtype, device=mask.device)
-    kernel = torch.exp(-0.5 * (axis / radius) ** 2)
-    kernel = kernel / kernel.sum()
-    rows = torch.nn.functional.pad(mask[None, None], (reach, reach, 0, 0), mode="replicate")
-    rows = torch.nn.functional.conv2d(rows, kernel.view(1, 1, 1, -1))
-    columns = torch.nn.functional.pad(rows, (0, 0, reach, reach), mode="replicate")
-    return torch.nn.functional.conv2d(columns, kernel.view(1, 1, -1, 1))[0, 0]
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float64, device=mask.device)
+    taps = torch.exp(-0.5 * (axis / radius) ** 2)
+    taps = taps / taps.sum()
+    blurred = mask.double()
+    for _ in range(2):
+        rows = torch.nn.functional.pad(blurred[None], (reach, reach), mode="replicate")[0]
+        length = rows.shape[-1]
+        circular = torch.fft.irfft(torch.fft.rfft(rows) * torch.fft.rfft(taps, length), length)
+        blurred = circular[:, 2 * reach :].T  # before that the two ends of the padded row meet
+    return blurred.to(mask.dtype)
 
 
 def strength_map(

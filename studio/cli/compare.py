@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.errors import ArchiveError
 from pipelines.events import Finished, RenderResult, Warned
 from pipelines.measure.numbers import measured
 from pipelines.pictures import PictureStore
 from studio.cli import options
-from studio.cli.files import find, load
+from studio.cli.files import find, load, make_folder
 from studio.cli.render import encoder, write_new
 from studio.cli.settings import apply_settings
 from studio.document import Collage
@@ -91,12 +90,7 @@ def compare(
     asked = rivals(collage, tuple(only or DEFAULT))
     stores = {name: PictureStore() for name in asked}
     prepared = {name: to_request(one, library, stores[name]) for name, one in asked.items()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArchiveError(
-            f"the folder {str(out)!r} cannot be made ({error.strerror}); choose another."
-        ) from None
+    make_folder(out)
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load

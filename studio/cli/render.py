@@ -32,7 +32,7 @@ from pipelines.events import (
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
 from studio.cli import avoiding, options
-from studio.cli.files import find, load
+from studio.cli.files import find, load, make_folder
 from studio.cli.only import made_alone, name_of, sources
 from studio.cli.settings import apply_settings, named
 from studio.document import Collage
@@ -76,7 +76,7 @@ def render(
         typer.Option(
             metavar="PICTURE",
             help="A result of the collage, for --only to work on. One that carries its collage may stand for FILE, and "
-            "FILE for it.",
+            "FILE for it. Where LAYER was the last to be rendered on it, that rendering is replaced.",
         ),
     ] = None,
     save_edges: Annotated[
@@ -120,16 +120,11 @@ def render(
                 _warn(warning)
         else:
             layer = named(collage.layers, only, "layers")
-            pixels, before = read_result(picture)
+            pixels, before = read_result(picture, layer.id)
             prepared = edit_layer(collage, library, store, pixels, layer.id, before=before)
             name = name_of(picture, layer)
         jobs.append((name, collage, library, store, prepared))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArchiveError(
-            f"the folder {str(out)!r} cannot be made ({error.strerror}); choose another."
-        ) from None
+    make_folder(out)
 
     # its remark on long prompts would stand before the one line of an error
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -180,6 +175,7 @@ class _Run:
         self.store = store
         self.request = prepared.request
         self.counted = isinstance(prepared, Edit)  # its pictures are whole and have their numbers already
+        self.made_on = prepared.made_on if isinstance(prepared, Edit) else None
         self.report: dict[str, object] = {}
         self.pictures: list[Pixels] = []
 
@@ -224,9 +220,8 @@ class _Run:
         canvas = self.collage.canvas
         for image in range(len(self.pictures)):
             seed = self.request.seed + image
-            path = write_new(
-                self.out, f"{self.name}-{seed}", png.embed_result(result, image, self.collage, self.library)
-            )
+            data = png.embed_result(result, image, self.collage, self.library, self.made_on)
+            path = write_new(self.out, f"{self.name}-{seed}", data)
             line = f"{path}\tseed {seed}\t{canvas.width}x{canvas.height}\t{self.request.steps} steps"
             took = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
             found = self.report.get("numbers")

@@ -12,6 +12,8 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.errors import ArchiveError, DocumentError
@@ -44,12 +46,19 @@ def read(path: str | Path) -> tuple[Collage, Library]:
     collage names.
     """
     path = Path(path).absolute()  # "." has no name of its own
-    try:
+    with named(path):
         if path.is_dir():
             return _read_folder(path)
         if path.stat().st_size > MAX_ARCHIVE:
             raise ArchiveError(f"it is larger than {MAX_ARCHIVE >> 20} MiB; use smaller pictures.")
         return read_bytes(path.read_bytes())
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of what is read inside say which file it was."""
+    try:
+        yield
     except OSError as error:
         raise ArchiveError(f"{path.name!r} cannot be opened ({error.strerror}); check the path.") from None
     except DocumentError as error:

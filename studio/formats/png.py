@@ -2,7 +2,8 @@
 
 The .collage archive sits in a private chunk ``clLg`` (ancillary, safe to copy, so every other program shows
 the picture as ever). Beside it are a JSON report (``decollage-report``) and the ``parameters`` text that
-galleries of AUTOMATIC1111's web interface read.
+galleries of AUTOMATIC1111's web interface read. Where one layer was rendered on a picture, the chunk ``clUn`` keeps
+what lay underneath (`underneath`).
 """
 
 from __future__ import annotations
@@ -18,41 +19,57 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipelines.errors import ArchiveError, DocumentError
+from pipelines.errors import ArchiveError
 from pipelines.events import RenderResult
 from pipelines.pictures import Pixels
 from pipelines.request import RenderRequest
 from studio.document import MAX_JSON, Collage
-from studio.formats import archive
+from studio.formats import archive, underneath
 from studio.pictures import Library
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHUNK = b"clLg"
+UNDER = b"clUn"
 REPORT = "decollage-report"
 _MAX_PNG = archive.MAX_ARCHIVE + 64 * 2**20
 
 
-def embed(pixels: Pixels, collage: Collage, library: Library, report: Mapping[str, Any]) -> bytes:
+def embed(
+    pixels: Pixels,
+    collage: Collage,
+    library: Library,
+    report: Mapping[str, Any],
+    made_on: tuple[str, Pixels] | None = None,
+) -> bytes:
     """A PNG of ``pixels`` (uint8, height x width x 3) with the collage inside.
 
     ``report`` is JSON-ready; where it holds a ``request`` (a `RenderRequest` as JSON data), a ``seed`` and a
     ``prompt``, the ``parameters`` text tells what was really used instead of what the collage leaves to the defaults.
+    ``made_on`` is a layer's id and the picture that this layer alone was rendered on.
     """
     notes = PngInfo()
     notes.add_itxt("parameters", _parameters(collage, report), zip=False)
     notes.add_itxt(REPORT, json.dumps(report, sort_keys=True, ensure_ascii=False), zip=True)
     notes.add(CHUNK, archive.write_bytes(collage, library))
+    if made_on is not None:
+        notes.add(UNDER, underneath.pack(*made_on, pixels))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", pnginfo=notes)
     return buffer.getvalue()
 
 
-def embed_result(result: RenderResult, image: int, collage: Collage, library: Library) -> bytes:
-    """The PNG of image ``image`` of a finished run, with the collage that makes it again."""
+def embed_result(
+    result: RenderResult,
+    image: int,
+    collage: Collage,
+    library: Library,
+    made_on: tuple[str, Pixels] | None = None,
+) -> bytes:
+    """The PNG of image ``image`` of a finished run, with the collage that makes it again; ``made_on`` as in `embed`."""
     request = json.loads(result.request.to_json())
     report = {**result.report, "request": request, "image": image, "seed": result.request.seed + image}
     report["prompt"] = result.request.of_image(image).prompt
-    return embed(result.pictures[image], remade(collage, result, image), library, report)
+    return embed(result.pictures[image], remade(collage, result, image), library, report, made_on)
 
 
 def remade(collage: Collage, result: RenderResult, image: int) -> Collage:
@@ -73,14 +90,10 @@ def is_joint(request: RenderRequest) -> bool:
 def read(path: str | Path) -> tuple[Collage, Library]:
     """The collage inside a PNG file; `ArchiveError` when it carries none, or errors of `archive.read`."""
     path = Path(path)
-    try:
+    with archive.named(path):
         if path.stat().st_size > _MAX_PNG:
             raise ArchiveError(f"it is larger than {_MAX_PNG >> 20} MiB; give a smaller file.")
         return read_bytes(path.read_bytes())
-    except OSError as error:
-        raise ArchiveError(f"{path.name!r} cannot be opened ({error.strerror}); check the path.") from None
-    except DocumentError as error:
-        raise type(error)(f"{path.name!r}: {error}") from None
 
 
 def read_bytes(data: bytes) -> tuple[Collage, Library]:
@@ -89,6 +102,14 @@ def read_bytes(data: bytes) -> tuple[Collage, Library]:
         if kind == CHUNK:
             return archive.read_bytes(body)
     raise ArchiveError("it carries no collage; add it as a picture, or give a PNG that Decollage rendered.")
+
+
+def read_underneath(data: bytes, pixels: Pixels, layer: str) -> Pixels | None:
+    """What layer ``layer`` alone was rendered on to make ``pixels``, the PNG's own; None where that is not known."""
+    for kind, body in _chunks(data):
+        if kind == UNDER:
+            return underneath.unpack(body, pixels, layer)
+    return None
 
 
 def read_report(data: bytes) -> dict[str, Any]:

@@ -39,12 +39,22 @@ Keep = Callable[[str, bytes], str]
 
 
 class Report:
-    """What the page knows of one run. ``keep`` stores a result's file (name, bytes) and returns its path."""
+    """What the page knows of one run. ``keep`` stores a result's file (name, bytes) and returns its path.
+
+    ``made_on`` is given where one layer was rendered on a picture (`png.embed`).
+    """
 
     def __init__(
-        self, number: int, collage: Collage, library: Library, request: RenderRequest, keep: Keep
+        self,
+        number: int,
+        collage: Collage,
+        library: Library,
+        request: RenderRequest,
+        keep: Keep,
+        made_on: tuple[str, Pixels] | None = None,
     ) -> None:
         self._collage, self._library, self._request, self._keep = collage, library, request, keep
+        self._made_on = made_on
         self._pictures: list[Pixels] = []
         self._rounds = 1 if png.is_joint(request) else request.images
         self.plain: dict[str, Any] = {
@@ -111,7 +121,7 @@ class Report:
         name = f"{file_stem(self._collage.name)}-{seed}.png"
         request = self._request
         said = f" · {request.of_image(image).prompt}" if request.variants else ""
-        path = self._keep(name, png.embed_result(result, image, self._collage, self._library))
+        path = self._keep(name, png.embed_result(result, image, self._collage, self._library, self._made_on))
         return {
             "image": image,
             "seed": seed,

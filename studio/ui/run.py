@@ -73,7 +73,8 @@ class Runner:
             )
         store = PictureStore()
         prepared = self._prepared((page or {}).get("edit"), collage, library, store)
-        report = Report(job.number, collage, library, prepared.request, self.keep)
+        made_on = prepared.made_on if isinstance(prepared, Edit) else None
+        report = Report(job.number, collage, library, prepared.request, self.keep, made_on)
         for warning in prepared.warnings:
             report.warn(warning.message)
         yield report.plain
@@ -97,8 +98,9 @@ class Runner:
             return to_request(collage, library, store)
         if not isinstance(edit, Mapping):
             raise FieldError("the page sent no layer to render; load the page again.")
-        pixels, before = read_result(self.uploads.path(edit.get("picture"), "the result"))
-        return edit_layer(collage, library, store, pixels, str(edit.get("layer"))[:64], before=before)
+        layer = str(edit.get("layer"))[:64]
+        pixels, before = read_result(self.uploads.path(edit.get("picture"), "the result"), layer)
+        return edit_layer(collage, library, store, pixels, layer, before=before)
 
     def _events(self, request: RenderRequest, store: PictureStore, job: Job, watch: bool) -> Generator[Event]:
         if self._on_gpu:  # another process: it cannot see the stop sign, but closing the generator ends it

@@ -69,6 +69,20 @@ def words(scene: Scene, colours: Sequence[str | None]) -> tuple[str, list[tuple[
     return prompt, spans
 
 
+def count(settings: Settings, claim: str) -> int:
+    """Layouts of a claim: its own number where it has one."""
+    return int(settings[claim].get("n", settings["n"]))
+
+
+def prompts(settings: Settings) -> list[str]:
+    """All that are counted, claim by claim: what is frozen."""
+    return [
+        words(*scene_of(claim, k, settings["seed"]))[0]
+        for claim in CLAIMS
+        for k in range(count(settings, claim))
+    ]
+
+
 def base(settings: Settings, claim: str, seed: int, prompt: str, **more: Any) -> RenderRequest:
     """A request with the claim's steps."""
     return RenderRequest(
@@ -238,7 +252,7 @@ def main() -> None:
     parser.add_argument(
         "claims", nargs="*", default=[], help=f"of {', '.join(CLAIMS)} (all where none is named)"
     )
-    parser.add_argument("--n", type=int, default=settings["n"])
+    parser.add_argument("--n", type=int, help="fewer or more than the protocol says, of each claim")
     parser.add_argument("--set", nargs="*", default=[], metavar="CLAIM.NAME=VALUE", help="with --tune only")
     parser.add_argument("--tune", action="store_true", help="other seeds, no page: for choosing settings")
     parser.add_argument("--freeze", action="store_true", help="write down the prompts' digest and stop")
@@ -246,8 +260,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=common.WEIGHTS)
     parser.add_argument("--out", type=Path, default=common.RESULTS)
     options = parser.parse_args()
-    frozen = [words(*scene_of(c, k, settings["seed"]))[0] for c in CLAIMS for k in range(settings["n"])]
-    common.hold_to("effects", frozen, options.freeze)
+    common.hold_to("effects", prompts(settings), options.freeze)
     if options.freeze:
         return
     if options.set and not options.tune:
@@ -278,10 +291,9 @@ def main() -> None:
                 common.weights_digest(judge_folder(options.judge)),
             ]
         )
-        rows = common.kept_rows(
-            common.RUNS / f"effects-{claim}-{key}.jsonl", options.n, getattr(bench, claim), claim
-        )
-        raw["claims"][claim] = {"n": options.n, "weights": weights, "machine": common.machine(), "rows": rows}
+        n = options.n or count(settings, claim)
+        rows = common.kept_rows(common.RUNS / f"effects-{claim}-{key}.jsonl", n, getattr(bench, claim), claim)
+        raw["claims"][claim] = {"n": n, "weights": weights, "machine": common.machine(), "rows": rows}
         print(section(claim, rows, settings))
     if options.tune:
         return

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipelines import sampling
 from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
+from pipelines.listening import Latest
 from pipelines.methods import methods_for
 from pipelines.methods.base import Run
 from pipelines.models.card import THIN_FROM, ModelCard
@@ -109,7 +110,7 @@ def count(subject: Subject, request: RenderRequest, store: PictureStore) -> Coun
         dtype=torch.float32,
     )
     kernel, methods = Kernel(), methods_for(request)
-    latest = sampling._Latest("flow")
+    latest = Latest("flow")
     found: dict[int, int] = {}
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())

@@ -14,14 +14,16 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Error, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
 from pipelines.engine import Engine
 from pipelines.models import card
 from studio.ui import build, launch_options
+from tests.e2e.driver import PATIENCE, Driver
 from tests.pipelines.tiny import sd_velocity
 
 CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+expect.set_options(timeout=PATIENCE)
 TINY = os.environ.get("DECOLLAGE_E2E_TINY") == "1"
 """Whether the end-to-end test uses the tiny model too, which takes seconds off a run while the page is worked on."""
 
@@ -40,7 +42,9 @@ def browser() -> Iterator[Browser]:
     path = os.environ.get("CHROME") or next(filter(None, map(shutil.which, CHROMES)), None)
     with sync_playwright() as playwright:
         try:
-            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            started = playwright.chromium.launch(
+                executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE
+            )
         except Error as error:
             reason = f"no Chromium or Chrome to drive ({str(error).splitlines()[0]}); install chromium or set CHROME"
             if os.environ.get("CI") == "true":
@@ -115,6 +119,19 @@ def phone(browser: Browser) -> Iterator[Page]:
     yield from tab(browser, viewport=size, has_touch=True, is_mobile=True, accept_downloads=True)
 
 
+@pytest.fixture
+def user(page: Page, studio: Studio) -> Driver:
+    """The page with an empty collage."""
+    driver = Driver(page, studio.url)
+    page.evaluate(
+        """() => {
+            const { store, settings } = document.querySelector('[data-ready]').decollage;
+            store.replace(settings.empty, { first: true });
+        }"""
+    )
+    return driver
+
+
 def tab(browser: Browser, **options: Any) -> Iterator[Page]:
     context = browser.new_context(**options)
     outside: list[str] = []
@@ -130,7 +147,7 @@ def tab(browser: Browser, **options: Any) -> Iterator[Page]:
     context.route("**/*", only_here)
     opened = context.new_page()
     opened.on("pageerror", lambda error: thrown.append(str(error)))
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(PATIENCE)
     yield opened
     context.close()
     assert outside == []

@@ -7,6 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Download, Page, expect
 
+PATIENCE = 120_000
+"""Milliseconds until something that has not come counts as missing: many, for machines that do other work beside."""
 _STUDIO = "document.querySelector('[data-ready]').decollage"
 
 
@@ -16,7 +18,7 @@ class Driver:
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         page.goto(url)
-        page.wait_for_selector("[data-ready='1']", state="attached", timeout=60_000)
+        page.wait_for_selector("[data-ready='1']", state="attached", timeout=PATIENCE)
 
     def button(self, name: str) -> Any:
         return self.page.get_by_role("button", name=name, exact=True)
@@ -111,13 +113,13 @@ class Driver:
         field.fill(value)
         field.press("Enter")
 
-    def wait(self, condition: str, timeout: float = 60_000) -> None:
+    def wait(self, condition: str, timeout: float = PATIENCE) -> None:
         self.page.wait_for_function(condition, timeout=timeout)
 
-    def render(self, timeout: float = 120_000) -> None:
+    def render(self) -> None:
         """Press Render and wait for the end."""
         self.button("Render").click()
-        self.wait(f"!{_STUDIO}.results.running", timeout)
+        self.wait(f"!{_STUDIO}.results.running", 2 * PATIENCE)
         expect(self.page.locator(".dc-error")).to_be_hidden()
 
     def save(self, name: str) -> Download:

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from studio.formats import open_any
 from studio.rivals import INTERVAL
-from tests.e2e.conftest import Studio
 from tests.e2e.driver import Driver
-
-
-@pytest.fixture
-def user(page: Page, studio: Studio) -> Driver:
-    """The page with an empty collage."""
-    driver = Driver(page, studio.url)
-    page.evaluate(
-        """() => {
-            const { store, settings } = document.querySelector('[data-ready]').decollage;
-            store.replace(settings.empty, { first: true });
-        }"""
-    )
-    return driver
 
 
 def test_ways_to_differ(user: Driver, cutout: Path) -> None:

@@ -12,19 +12,6 @@ from tests.e2e.conftest import Studio
 from tests.e2e.driver import Driver
 
 
-@pytest.fixture
-def user(page: Page, studio: Studio) -> Driver:
-    """The page with an empty collage."""
-    driver = Driver(page, studio.url)
-    page.evaluate(
-        """() => {
-            const { store, settings } = document.querySelector('[data-ready]').decollage;
-            store.replace(settings.empty, { first: true });
-        }"""
-    )
-    return driver
-
-
 def test_pictures_come_upright_and_fitted(user: Driver, cutout: Path, photo: Path) -> None:
     user.upload(cutout, photo)
     assert user.names() == ["red ring", "photo"]

@@ -1,4 +1,4 @@
-"""One engine for all tests, with three tiny pipelines in it, made on first use."""
+"""Two engines for all tests, one with tiny UNets in it and one with tiny transformers, made on first use."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ def engine() -> Engine:
     made = Engine(preview_seconds=0)
     for name, build in tiny.KINDS.items():
         made.adopt(name, build(), tiny.card_for(name))
+    return made
+
+
+@pytest.fixture(scope="session")
+def transformers() -> Engine:
+    """Every tiny transformer under its name in `tiny_transformers.KINDS`; a preview at every step."""
+    from pipelines.engine import Engine
+    from tests.pipelines import tiny_transformers
+
+    made = Engine(preview_seconds=0)
+    for name, build in tiny_transformers.KINDS.items():
+        made.adopt(name, build(), tiny_transformers.card_for(name))
     return made
 
 

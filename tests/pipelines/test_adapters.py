@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipelines import sampling
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Engine, Loaded
-from pipelines.methods import methods_for
-from pipelines.methods.base import Method
 from pipelines.methods.layer_attention import LayerAttention
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
-from tests.pipelines import tiny
+from tests.pipelines import runs, tiny
 from tests.pipelines import tiny_transformers as tt
 
 
@@ -45,21 +43,7 @@ def everything(loaded: Loaded, store: PictureStore) -> RenderRequest:
     )
 
 
-def sampled(
-    loaded: Loaded, request: RenderRequest, store: PictureStore, methods: list[Method] | None = None
-) -> list[Pixels]:
-    """The pictures of both seeds in one call; by default with the methods that the request needs."""
-    return sampling.sample(
-        loaded.pipe,
-        loaded.family,
-        loaded.card,
-        request,
-        store,
-        methods_for(request) if methods is None else methods,
-        [7, 8],
-        lambda *_: None,
-        loaded.arguments,
-    )
+sampled = partial(runs.sampled, images=range(2))
 
 
 def apart(ours: list[Pixels], theirs: list[Pixels]) -> float:

@@ -142,7 +142,7 @@
       input.value = String(rounded);
       change(rounded);
     });
-    const tip = about ? hint(about, term) : null;
+    const tip = about ? hint(about, label) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -172,7 +172,7 @@
       autocomplete: "off",
       oninput: () => change(input.value),
     });
-    const tip = about ? hint(about, term) : null;
+    const tip = about ? hint(about, label) : null;
     const element = h(
       "div",
       { class: "dc-field" },
@@ -190,7 +190,7 @@
   function choice(label, options, change, { about = "" } = {}) {
     const id = freshId("choice");
     const select = h("select", { id, class: "dc-text", onchange: () => change(JSON.parse(select.value)) });
-    const tip = about ? hint(about, term) : null;
+    const tip = about ? hint(about, label) : null;
     const element = h(
       "div",
       { class: "dc-field" },

@@ -1,4 +1,4 @@
-"""What the tests of the engine share: the stock run, a fingerprint, counters, a request of all methods."""
+"""What the tests of the engine share: the stock run, and counters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.pictures import PictureStore, Pixels
+from pipelines.pictures import Pixels
 from pipelines.request import RenderRequest
-from tests.pipelines import tiny
 
 STOCK: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++2m": ("DPMSolverMultistepScheduler", {}),
@@ -51,20 +50,6 @@ def stock(pipe: Any, request: RenderRequest, picture: Pixels | None = None, stre
     return np.rint(np.asarray(out.images[0]).clip(0, 1) * 255).astype(np.uint8)
 
 
-def fingerprint(pipe: Any) -> tuple[Any, ...]:
-    """Everything about a pipeline that a run could leave changed: objects by identity, numbers by value."""
-    modules = list(pipe.unet.modules())
-    return (
-        {name: id(part) for name, part in pipe.components.items()},
-        [id(module.processor) for module in modules if hasattr(module, "processor")],
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
-        dict(pipe.scheduler.config),
-        {name: id(value) for name, value in vars(pipe.scheduler).items()},
-        dict(pipe.config),
-        [(name, p.dtype, p.detach().sum().item()) for name, p in pipe.vae.named_parameters()],
-    )
-
-
 @contextmanager
 def counted(pipe: Any) -> Iterator[dict[str, int]]:
     """Counts denoiser calls and decodings through hooks of its own."""
@@ -85,17 +70,3 @@ def counted(pipe: Any) -> Iterator[dict[str, int]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def every_method(store: PictureStore, model: str = "sd_velocity") -> RenderRequest:
-    """A request that needs all methods in one run."""
-    return tiny.collage_request(
-        store,
-        model,
-        car={"attend_inside": 0.8, "attend_outside": 0.5},
-        cat={"harmonize": 0.0},
-        images=2,
-        spread=1.0,
-        spread_threshold=0.0,
-        avoids=(tiny.avoid(store),),
-    )

@@ -10,7 +10,7 @@ from pipelines.engine import Engine
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
-from tests.pipelines.engine.runs import every_method
+from tests.pipelines.runs import every_method
 
 
 class TestDeterminism:

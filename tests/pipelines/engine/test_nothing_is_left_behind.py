@@ -17,7 +17,7 @@ from pipelines.errors import (
 from pipelines.events import Progress
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.engine.runs import every_method, fingerprint
+from tests.pipelines.runs import every_method, fingerprint
 
 
 class TestNothingIsLeftBehind:

@@ -1,19 +1,24 @@
-"""Tiny models of every family that learns looks."""
+"""Tiny models of every family that learns looks, and an engine that learns fast."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pipelines.engine import Engine, Loaded
+from pipelines.learning import invert
+from pipelines.request import RenderRequest
 from tests.pipelines import tiny, tiny_transformers
 
 NAMES = ("sd_velocity", "sd_noise", "sdxl", "flux")
+CUTOUT = np.dstack([tiny.picture(3), tiny.box(8, 8, 56, 40)])
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +39,30 @@ def loaded(request: pytest.FixtureRequest, all_loaded: dict[str, Loaded]) -> Loa
 
 
 @pytest.fixture
+def engine(all_loaded: dict[str, Loaded], tmp_path: Path) -> Engine:
+    """All four tiny models, and a folder of its own."""
+    made = Engine(preview_seconds=0, looks=tmp_path / "looks")
+    for name in NAMES:
+        made.adopt(name, all_loaded[name].pipe, all_loaded[name].card)
+    return made
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that two steps show in a picture."""
+    monkeypatch.setattr(invert, "RATE", 1.0)
+    monkeypatch.setattr(invert, "VIEWS", 2)
+
+
+@pytest.fixture
 def velocity(all_loaded: dict[str, Loaded]) -> Loaded:
     """The model like the embedded one."""
     return all_loaded["sd_velocity"]
+
+
+def without(request: RenderRequest) -> RenderRequest:
+    """The same request, no layer of which has a look."""
+    return request.replace(layers=tuple(dataclasses.replace(one, look=None) for one in request.layers))
 
 
 def parts(loaded: Loaded) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_damage_is_not_read(tmp_path: Path) -> None:
     assert cache.read(path, NAMES, ROWS) is None
     cache.write(path, NAMES, (ROWS[0] * float("nan"), ROWS[1]), {})
     assert cache.read(path, NAMES, ROWS) is None
+
+
+def test_the_longest_unused_make_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for number, path in enumerate(paths[:3]):
+        cache.write(path, NAMES, ROWS, {})
+        os.utime(path, (number, number))
+    (tmp_path / "notes.txt").write_text("not ours")
+    written = paths[0].stat()
+    assert cache.read(paths[0], NAMES, ROWS) is not None  # now 1 is the longest unused
+    assert paths[0].stat().st_mtime_ns == written.st_mtime_ns
+    monkeypatch.setattr(cache, "MOST", 3 * written.st_size)
+    assert cache.write(paths[3], NAMES, ROWS, {}) is None
+    assert [path.exists() for path in paths] == [True, False, True, True]
+    monkeypatch.setattr(cache, "MOST", 1)
+    assert cache.write(paths[2], NAMES, ROWS, {}) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.safetensors", "notes.txt"]
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

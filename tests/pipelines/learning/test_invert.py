@@ -13,10 +13,7 @@ from pipelines.engine import Loaded
 from pipelines.learning import invert
 from pipelines.learning.invert import Learned, _Learned, learn, masked_loss, target_of
 from pipelines.schedulers import predicted_clean
-from tests.pipelines import tiny
-from tests.pipelines.learning.conftest import rows_of, same, state
-
-CUTOUT = np.dstack([tiny.picture(3), tiny.box(8, 8, 56, 40)])
+from tests.pipelines.learning.conftest import CUTOUT, rows_of, same, state
 
 
 def nothing(step: int, steps: int) -> None:

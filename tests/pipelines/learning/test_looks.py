@@ -13,29 +13,12 @@ import pytest
 from pipelines.engine import Engine, Loaded
 from pipelines.errors import Cancelled, PictureError, UnsupportedError
 from pipelines.events import Event, Finished, Learning, Started
-from pipelines.learning import invert
 from pipelines.pictures import PictureStore
 from pipelines.request import LookRequest, RenderRequest
 from tests.pipelines import tiny
-from tests.pipelines.learning.conftest import NAMES, same, state
+from tests.pipelines.learning.conftest import CUTOUT, NAMES, same, state, without
 
-CUTOUT = np.dstack([tiny.picture(3), tiny.box(8, 8, 56, 40)])
-
-
-@pytest.fixture
-def engine(all_loaded: dict[str, Loaded], tmp_path: Path) -> Engine:
-    """All four tiny models, and a folder of its own."""
-    made = Engine(preview_seconds=0, looks=tmp_path / "looks")
-    for name in NAMES:
-        made.adopt(name, all_loaded[name].pipe, all_loaded[name].card)
-    return made
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that two steps show in a picture."""
-    monkeypatch.setattr(invert, "RATE", 1.0)
-    monkeypatch.setattr(invert, "VIEWS", 2)
+pytestmark = pytest.mark.usefixtures("fast")
 
 
 def look(store: PictureStore, **words: Any) -> LookRequest:
@@ -50,12 +33,6 @@ def request_with(
     return tiny.collage_request(
         store, model, cat={"look": look(store), **(cat or {})}, **{"steps": 2, **given, **words}
     )
-
-
-def without(request: RenderRequest) -> RenderRequest:
-    import dataclasses
-
-    return request.replace(layers=tuple(dataclasses.replace(one, look=None) for one in request.layers))
 
 
 def learning(found: list[Event]) -> list[Learning]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,16 @@ import torch
 from pipelines.engine import Engine, Loaded
 from pipelines.errors import FieldError
 from pipelines.events import Finished, Learning, RenderResult
-from pipelines.learning import invert
 from pipelines.learning.tokens import wearing
 from pipelines.learning.words import worded
 from pipelines.pictures import PictureStore
 from pipelines.request import MAX_PROMPT, LookRequest, RenderRequest, Variant
 from tests.pipelines import tiny
-from tests.pipelines.learning.conftest import NAMES, rows_of, same, state
+from tests.pipelines.learning.conftest import CUTOUT, rows_of, same, state, without
 
 UNETS = ("sd_velocity", "sdxl")
-CUTOUT = np.dstack([tiny.picture(3), tiny.box(8, 8, 56, 40)])
+pytestmark = pytest.mark.usefixtures("fast")
 LONG = "a red car on the beach at night and "
-
-
-@pytest.fixture
-def engine(all_loaded: dict[str, Loaded], tmp_path: Path) -> Engine:
-    made = Engine(preview_seconds=0, looks=tmp_path / "looks")
-    for name in NAMES:
-        made.adopt(name, all_loaded[name].pipe, all_loaded[name].card)
-    return made
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invert, "RATE", 1.0)
-    monkeypatch.setattr(invert, "VIEWS", 2)
 
 
 def collage(store: PictureStore, model: str, prompt: str, **cat: Any) -> RenderRequest:
@@ -51,10 +35,6 @@ def collage(store: PictureStore, model: str, prompt: str, **cat: Any) -> RenderR
     return tiny.collage_request(
         store, model, words("red car"), {**words("cat"), "look": look, **cat}, prompt=prompt, steps=2
     )
-
-
-def bare(request: RenderRequest) -> RenderRequest:
-    return request.replace(layers=tuple(dataclasses.replace(one, look=None) for one in request.layers))
 
 
 def run(engine: Engine, request: RenderRequest, store: PictureStore) -> RenderResult:
@@ -87,7 +67,7 @@ class TestLongPrompts:
     @pytest.mark.parametrize("model", UNETS)
     def test_a_look_acts_in_a_later_chunk(self, engine: Engine, store: PictureStore, model: str) -> None:
         request = collage(store, model, LONG * 9 + "red car, cat")
-        plain = run(engine, bare(request), store)
+        plain = run(engine, without(request), store)
         before = state(engine.load(model))
         worn = run(engine, request, store)
         assert worn.report["warnings"] == []
@@ -142,7 +122,7 @@ class TestVariants:
         for image, picture in enumerate(last.result.pictures):
             alone = request.of_image(image).replace(seed=request.seed + image, images=1)
             assert np.array_equal(picture, run(engine, alone, store).pictures[0])
-            assert tiny.moved(picture, run(engine, bare(alone), store).pictures[0]) > 0.01
+            assert tiny.moved(picture, run(engine, without(alone), store).pictures[0]) > 0.01
 
     def test_together_in_one_call(self, engine: Engine, store: PictureStore) -> None:
         """Spread with a threshold that nothing reaches: one call for all, each with its own tokens' places."""
@@ -152,7 +132,7 @@ class TestVariants:
             alone = request.of_image(image).replace(seed=request.seed + image, images=1)
             difference = np.abs(picture.astype(int) - run(engine, alone, store).pictures[0])
             assert difference.max() <= 2
-        assert tiny.moved(together[1], run(engine, bare(request), store).pictures[1]) > 0.01
+        assert tiny.moved(together[1], run(engine, without(request), store).pictures[1]) > 0.01
 
 
 def test_with_negative_words_and_watched(engine: Engine, store: PictureStore) -> None:
@@ -161,7 +141,7 @@ def test_with_negative_words_and_watched(engine: Engine, store: PictureStore) ->
     both = run(engine, request, store)
     kind = request.replace(layers=tuple(dataclasses.replace(one, negative="") for one in request.layers))
     assert tiny.moved(both.pictures[0], run(engine, kind, store).pictures[0]) > 0.01
-    assert tiny.moved(both.pictures[0], run(engine, bare(request), store).pictures[0]) > 0.01
+    assert tiny.moved(both.pictures[0], run(engine, without(request), store).pictures[0]) > 0.01
     *_, last = engine.render(request, store, watch=True)
     assert isinstance(last, Finished)
     assert np.array_equal(last.result.pictures[0], both.pictures[0])

@@ -186,14 +186,6 @@ class TestNegativeWords:
         ]
 
 
-@pytest.fixture(scope="module")
-def transformers() -> Engine:
-    made = Engine()
-    for name in (*GUIDED, "flux", "flux2"):
-        made.adopt(name, tt.KINDS[name](), tt.card_for(name))
-    return made
-
-
 class Looking(Confine):
     """Confine that looks at what the softmax makes of the negative rows."""
 

@@ -128,6 +128,19 @@ class TestMaps:
         flat = torch.full((9, 20), 0.3)
         assert torch.allclose(gaussian(flat, radius), flat, atol=1e-5)
 
+    @pytest.mark.parametrize("radius", [0.5, 5.0, 256.0])
+    def test_gaussian_is_the_sum_over_all_taps(self, radius: float) -> None:
+        mask = (torch.rand(24, 41, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+        reach = int(np.ceil(3 * radius))
+        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / radius) ** 2)
+        taps /= taps.sum()
+        wide = np.pad(mask.numpy().astype(float), reach, mode="edge")
+        expected = sum(
+            tap * np.stack([np.convolve(row, taps, "valid") for row in wide[at : at + 24]])
+            for at, tap in enumerate(taps)
+        )
+        assert np.abs(gaussian(mask, radius).numpy() - expected).max() < 1e-6
+
     def test_no_radius_no_blur(self) -> None:
         mask = self.masks()[0]
         assert gaussian(mask, 0.0) is mask

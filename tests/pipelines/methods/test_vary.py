@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import sampling, schedulers
+from pipelines import schedulers
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Engine
+from pipelines.listening import composed_step
 from pipelines.methods import methods_for
 from pipelines.methods.base import Inputs, Method, Run, Step
 from pipelines.methods.negtome import Spread, push
@@ -18,6 +19,7 @@ from pipelines.methods.vary import Vary, composed, inside_cells, token_alpha
 from pipelines.pictures import PictureStore
 from pipelines.request import LayerRequest, RenderRequest
 from tests.pipelines import tiny
+from tests.pipelines.runs import sampled
 
 CAT_CELLS = torch.from_numpy(tiny.CAT).reshape(8, 8, 8, 8).float().mean((1, 3)) > 127.5
 
@@ -56,16 +58,7 @@ class Watch(Method):
 def watched(engine: Engine, request: RenderRequest, store: PictureStore, first: int = 0) -> Watch:
     """One pipeline call over the images from ``first`` on."""
     watch, loaded = Watch(), engine.load(request.model)
-    sampling.sample(
-        loaded.pipe,
-        loaded.family,
-        loaded.card,
-        request,
-        store,
-        [*methods_for(request), watch],
-        [request.seed + k for k in range(first, request.images)],
-        lambda *_: None,
-    )
+    sampled(loaded, request, store, [*methods_for(request), watch], range(first, request.images))
     return watch
 
 
@@ -190,7 +183,7 @@ class TestRuns:
         def stepped(compose: Any) -> torch.Tensor:
             scheduler = schedulers.build(name, loaded.pipe.scheduler, loaded.card, pinned=False, steps=4)
             scheduler.set_timesteps(4)
-            step = scheduler.step if compose is None else sampling._drawing(scheduler.step, compose)
+            step = scheduler.step if compose is None else composed_step(scheduler.step, compose)
             generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
             same = torch.ones(2, 4, 8, 8)
             time = scheduler.timesteps[0]

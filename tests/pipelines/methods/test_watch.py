@@ -16,7 +16,6 @@ from pipelines.methods.watch import MOST_PLACES, Watch, attended, chosen_places,
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
-from tests.pipelines import tiny_transformers as tt
 
 CROSS = Site(cross=True, part="down")
 
@@ -127,13 +126,9 @@ class TestRuns:
         assert watched(engine, request, store).report["attention"] == []
 
     @pytest.mark.parametrize("name", ["sd3", "flux", "qwen", "zimage"])
-    def test_joint_attention(self, store: PictureStore, name: str) -> None:
-        own = Engine()
-        own.adopt(name, tt.KINDS[name](), tt.card_for(name))
+    def test_joint_attention(self, transformers: Engine, store: PictureStore, name: str) -> None:
         words = {"scheduler": "flow_euler", "steps": 3, "guidance": 3.5, "background_harmonize": 0.9}
         strong = {"attend_inside": 1.0, "attend_outside": 1.0}
-        weak, more = (
-            watched(own, tiny.collage_request(store, name, car=car, **words), store).report["attention"][0][0]
-            for car in ({}, strong)
-        )
+        requests = (tiny.collage_request(store, name, car=car, **words) for car in ({}, strong))
+        weak, more = (watched(transformers, request, store).report["attention"][0][0] for request in requests)
         assert 0 < weak < more < 1

@@ -1,4 +1,4 @@
-"""What the tests of the transformer families share: requests, stock runs, runs with chosen methods."""
+"""What the tests of the transformer families share: requests and stock runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines import sampling
 from pipelines.engine import Loaded
-from pipelines.methods.base import Method
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
@@ -61,49 +59,6 @@ def stock(loaded: Loaded, request: RenderRequest, picture: Pixels | None = None)
     return np.rint(np.asarray(out.images[0]).clip(0, 1) * 255).astype(np.uint8)
 
 
-def fingerprint(pipe: Any) -> tuple[Any, ...]:
-    """Everything that a run could leave changed."""
-    modules = list(pipe.transformer.modules())
-    return (
-        {name: id(part) for name, part in pipe.components.items()},
-        [id(module.processor) for module in modules if hasattr(module, "processor")],
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
-        {name: id(value) for name, value in vars(pipe.scheduler).items()},
-        dict(pipe.config),
-    )
-
-
-def every_method(store: PictureStore, model: str) -> RenderRequest:
-    return collage(
-        store,
-        model,
-        car={"attend_inside": 0.8, "attend_outside": 0.5},
-        cat={"harmonize": 0.0},
-        images=2,
-        spread=1.0,
-        spread_threshold=0.0,
-        avoids=(tiny.avoid(store),),
-    )
-
-
-def sampled(
-    loaded: Loaded, request: RenderRequest, store: PictureStore, methods: list[Method], seeds: int = 1
-) -> list[Pixels]:
-    """One pipeline call with these methods."""
-    return sampling.sample(
-        loaded.pipe,
-        loaded.family,
-        loaded.card,
-        request,
-        store,
-        methods,
-        [request.seed + k for k in range(seeds)],
-        lambda *_: None,
-    )
-
-
 GUIDED = ("sd3", "qwen", "zimage", "chroma", "klein")
 """Those with a negative branch."""
-
-
 TO_THE_END: dict[str, Any] = {"background_harmonize": 1.0}

@@ -13,11 +13,8 @@ from pipelines.errors import Cancelled
 from pipelines.events import Progress
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    collage,
-    every_method,
-    fingerprint,
-)
+from tests.pipelines.runs import every_method, fingerprint
+from tests.pipelines.transformers.runs import collage, words
 
 
 class TestBatchAndCleanUp:
@@ -34,11 +31,11 @@ class TestBatchAndCleanUp:
     def test_nothing_is_left_behind(self, engine: Engine, store: PictureStore, model: str) -> None:
         pipe = engine.load(model).pipe
         before = fingerprint(pipe)
-        tiny.result(engine, every_method(store, model), store)
+        tiny.result(engine, every_method(store, model, **words(model)), store)
         assert fingerprint(pipe) == before
         cancel = threading.Event()
         with pytest.raises(Cancelled):
-            for event in engine.render(every_method(store, model), store, cancel=cancel):
+            for event in engine.render(every_method(store, model, **words(model)), store, cancel=cancel):
                 if isinstance(event, Progress):
                     cancel.set()
         assert fingerprint(pipe) == before
@@ -51,7 +48,7 @@ class TestBatchAndCleanUp:
         try:
             assert fingerprint(pipe) != before
             with pytest.raises(RuntimeError, match="a part breaks"):
-                tiny.result(engine, every_method(store, model), store)
+                tiny.result(engine, every_method(store, model, **words(model)), store)
         finally:
             handle.remove()
         assert fingerprint(pipe) == before

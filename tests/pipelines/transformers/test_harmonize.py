@@ -16,12 +16,8 @@ from pipelines.methods.base import Method, Run
 from pipelines.methods.harmonize import Harmonize
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    TO_THE_END,
-    collage,
-    sampled,
-    text,
-)
+from tests.pipelines.runs import sampled
+from tests.pipelines.transformers.runs import TO_THE_END, collage, text
 
 
 class TestHarmonize:

@@ -14,12 +14,8 @@ from pipelines.methods.base import Inputs, Run, Step, area_resized
 from pipelines.methods.layer_attention import LayerAttention
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    GUIDED,
-    TO_THE_END,
-    collage,
-    sampled,
-)
+from tests.pipelines.runs import sampled
+from tests.pipelines.transformers.runs import GUIDED, TO_THE_END, collage
 
 
 class Hard(LayerAttention):

@@ -17,12 +17,8 @@ from pipelines.methods.negtome import Avoid, Spread
 from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    GUIDED,
-    collage,
-    sampled,
-    text,
-)
+from tests.pipelines.runs import sampled
+from tests.pipelines.transformers.runs import GUIDED, collage, text
 
 
 class TestNegToMe:
@@ -44,7 +40,7 @@ class TestNegToMe:
                 return new
 
         request = text(model, images=2, spread=1.0, spread_by="push", spread_threshold=0.0, window=1.0)
-        sampled(loaded, request, store, [Watched()], 2)
+        sampled(loaded, request, store, [Watched()], range(2))
         assert len(checked) >= 8
 
     def test_spread_by_guidance_moves_the_negative_rows_alone(
@@ -64,7 +60,7 @@ class TestNegToMe:
                 return new
 
         request = text(model, images=2, spread=1.0, spread_threshold=0.0, window=1.0)
-        sampled(loaded, request, store, [Watched()], 2)
+        sampled(loaded, request, store, [Watched()], range(2))
         assert moved[True] == 0
         assert (moved[False] > 0) == (model in GUIDED)
 
@@ -85,7 +81,7 @@ class TestNegToMe:
                 tiny.pictures(engine, text(model, steps=1), store)
             return
         request = text(model, images=2, spread=1.0, steps=steps, window=0.25)
-        sampled(engine.load(model), request, store, [Watched()], 2)
+        sampled(engine.load(model), request, store, [Watched()], range(2))
         assert sorted(set(active)) == list(range(expected))
 
     def test_reference_rows_leave_no_trace_but_the_push(

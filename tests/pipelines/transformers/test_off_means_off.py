@@ -12,12 +12,8 @@ from pipelines.engine import Engine
 from pipelines.methods.negtome import Spread
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    collage,
-    sampled,
-    stock,
-    text,
-)
+from tests.pipelines.runs import sampled
+from tests.pipelines.transformers.runs import collage, stock, text
 
 
 class TestOffMeansOff:
@@ -60,9 +56,9 @@ class TestOffMeansOff:
         loaded, request = engine.load(model), text(model, spread=2.0, spread_threshold=1.0, window=1.0)
         plain = sampled(loaded, request, store, [])
         assert np.array_equal(plain[0], sampled(loaded, request, store, [Spread()])[0])
-        two = sampled(loaded, request, store, [], 2)
-        off = sampled(loaded, request, store, [Spread()], 2)
-        on = sampled(loaded, request.replace(spread_threshold=0.0), store, [Spread()], 2)
+        two = sampled(loaded, request, store, [], range(2))
+        off = sampled(loaded, request, store, [Spread()], range(2))
+        on = sampled(loaded, request.replace(spread_threshold=0.0), store, [Spread()], range(2))
         assert all(np.array_equal(a, b) for a, b in zip(two, off, strict=True))
         assert min(tiny.moved(a, b) for a, b in zip(two, on, strict=True)) > 0.02
 

@@ -11,10 +11,7 @@ from pipelines.families.table import refusal
 from pipelines.pictures import PictureStore
 from pipelines.request import LookRequest, RenderRequest
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    collage,
-    text,
-)
+from tests.pipelines.transformers.runs import collage, text
 
 
 class TestRefusals:

@@ -14,12 +14,8 @@ from pipelines.methods.vary import inside_cells
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import MAX_LEVEL, Variant
 from tests.pipelines import tiny
-from tests.pipelines.transformers.runs import (
-    GUIDED,
-    collage,
-    sampled,
-    text,
-)
+from tests.pipelines.runs import sampled
+from tests.pipelines.transformers.runs import GUIDED, collage, text
 
 
 class TestVary:
@@ -50,7 +46,7 @@ class TestVary:
                 images=2,
                 steps=2,
             )
-            sampled(loaded, request, store, [*methods_for(request), Watch()], seeds=2)
+            sampled(loaded, request, store, [*methods_for(request), Watch()], images=range(2))
             return kept[0]
 
         on, off = start(1.0), start(0.0)
@@ -94,7 +90,9 @@ class TestRivals:
         def run(cads: float) -> tuple[list[Pixels], list[tuple[list[int], list[torch.Tensor]]]]:
             seen.clear()
             request = text(model, cads=cads, images=2)
-            made = sampled(engine.load(model), request, store, [*methods_for(request), Watch()], seeds=2)
+            made = sampled(
+                engine.load(model), request, store, [*methods_for(request), Watch()], images=range(2)
+            )
             return made, list(seen)
 
         (on, texts), (off, plain) = run(0.8), run(0.0)

@@ -13,12 +13,9 @@ from pipelines.engine import Engine
 from pipelines.errors import PhraseError
 from pipelines.families.spans import moved_by_padding
 from pipelines.pictures import PictureStore
+from tests.pipelines.runs import sampled
 from tests.pipelines.tiny_words import qwen_words
-from tests.pipelines.transformers.runs import (
-    collage,
-    sampled,
-    text,
-)
+from tests.pipelines.transformers.runs import collage, text
 
 
 class TestWords:

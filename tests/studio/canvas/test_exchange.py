@@ -66,7 +66,7 @@ def test_there_and_back(made: Collage, library: Library, folder: Folder) -> None
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_collage_there_and_back(
     data: st.DataObject, collages: st.SearchStrategy[Collage], few_pictures: Library, folder: Folder
 ) -> None:

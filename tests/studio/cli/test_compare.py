@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from studio.cli import main
 from studio.document import Canvas, Collage
 from studio.formats import archive, png
-from studio.pictures import Library
+from studio.pictures import Library, read_pixels
 from studio.rivals import DEFAULT
 
 
@@ -22,11 +21,6 @@ def file(library: Library, tmp_path: Path) -> Path:
     collage = Collage(canvas=Canvas(width=64, height=64), prompt="a {cat|beach} on a beach", steps=2)
     archive.write(path, collage, library)
     return path
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 def test_every_way_with_one_seed(
@@ -47,14 +41,14 @@ def test_every_way_with_one_seed(
     assert told["variants"]["prompts"] == ["a cat on a beach", "a beach on a beach"]
     assert told["negtome"]["changes"]["spread"] == 0.9 and told["off"]["changes"]["spread"] == 0
     assert f"similarity {1 - told['off']['numbers']['spread']['distance']:.3f}" == lines[0][1]
-    shown = {name: [pixels(out / file) for file in told[name]["files"]] for name in told}
+    shown = {name: [read_pixels(out / file) for file in told[name]["files"]] for name in told}
     for name in ("cads", "negtome"):
         assert all(not np.array_equal(a, b) for a, b in zip(shown[name], shown["off"], strict=True))
     assert np.array_equal(shown["variants"][0], shown["off"][0])
     assert not np.array_equal(shown["variants"][1], shown["off"][1])
     again, _ = png.read_bytes((out / told["variants"]["files"][1]).read_bytes())
     assert (again.seed, again.variants, again.prompt) == (5, True, "a {cat|beach} on a beach")
-    assert pixels(out / "cats-compare.png").shape[0] == len(DEFAULT) * 194
+    assert read_pixels(out / "cats-compare.png").shape[0] == len(DEFAULT) * 194
 
 
 def test_chosen_settings_and_nothing_overwritten(

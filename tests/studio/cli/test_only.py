@@ -13,7 +13,7 @@ from studio.cli import main
 from studio.cli.only import name_of, sources
 from studio.document import Collage, Layer
 from studio.formats import archive, open_any, png
-from studio.pictures import Library
+from studio.pictures import Library, read_pixels
 
 
 @pytest.fixture
@@ -26,11 +26,6 @@ def file(tmp_path: Path, tiny_model: Path, library: Library) -> Path:
     path = tmp_path / "evening.collage"
     archive.write(path, collage, library)
     return path
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 def test_one_layer_on_a_result(capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path) -> None:
@@ -48,7 +43,7 @@ def test_one_layer_on_a_result(capsys: pytest.CaptureFixture[str], file: Path, t
     assert cells[:4] == [str(made), "seed 8", "192x96", "3 steps"]
     assert cells[5].startswith("changed ") and cells[6] == "outside 'the cat' at most 0 of 255"
     assert said.err == ""
-    before, after = pixels(result).astype(int), pixels(made).astype(int)
+    before, after = read_pixels(result).astype(int), read_pixels(made).astype(int)
     assert before.shape == after.shape and (before != after).any()
     assert np.array_equal(before[:, 96:], after[:, 96:])
     assert open_any(made)[0] == open_any(result)[0].replace(seed=8)
@@ -65,7 +60,7 @@ def test_one_layer_on_a_result(capsys: pytest.CaptureFixture[str], file: Path, t
     assert main(["render", "-o", str(out), "--only", "cat", "--on", str(result), "--seed", "8"]) == 2
     assert "no layer is called 'cat'; there are: 'the cat'" in capsys.readouterr().err
     assert main(["render", str(result), "-o", str(out), "--only", "a", "--seed", "8"]) == 0
-    assert np.array_equal(pixels(out / "evening-7-the-cat-8-2.png"), after)
+    assert np.array_equal(read_pixels(out / "evening-7-the-cat-8-2.png"), after)
     assert main(["render", str(made), "-o", str(out)]) == 0
     assert "'evening-7-the-cat-8.png' had 'the cat' rendered on another picture" in capsys.readouterr().err
 

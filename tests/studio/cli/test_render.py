@@ -22,7 +22,7 @@ from studio.cli.render import _Run, write_new
 from studio.compositing import compose
 from studio.document import Collage, Layer
 from studio.formats import archive, open_any, png
-from studio.pictures import Library
+from studio.pictures import Library, read_pixels
 from studio.to_request import to_request
 
 ROOT = Path(__file__).parents[3]
@@ -44,11 +44,6 @@ def file(collage: Collage, library: Library, tmp_path: Path) -> Path:
     path = tmp_path / "evening.collage"
     archive.write(path, collage, library)
     return path
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 def test_rendering_writes_pictures_that_render_again(
@@ -84,11 +79,11 @@ def test_rendering_writes_pictures_that_render_again(
     expected = collage.replace(seed=8, model=str(tiny_model)).replace_layer("a", harmonize=0.9)
     assert carried == expected
     flat = compose(collage, library).flat
-    assert (pixels(first) != flat).any()
-    assert (pixels(first) != pixels(second)).any()
+    assert (read_pixels(first) != flat).any()
+    assert (read_pixels(first) != read_pixels(second)).any()
 
     assert main(["render", str(second), "-o", str(out)]) == 0
-    assert (pixels(out / "evening-8-8.png") == pixels(second)).all()
+    assert (read_pixels(out / "evening-8-8.png") == read_pixels(second)).all()
 
 
 def test_an_existing_picture_is_never_overwritten(
@@ -110,7 +105,7 @@ def test_an_existing_picture_is_never_overwritten(
     assert main(command) == 0
     assert main(command) == 0
     assert (tmp_path / "evening-0.png").read_bytes() == b"mine"
-    assert (pixels(tmp_path / "evening-0-2.png") == pixels(tmp_path / "evening-0-3.png")).all()
+    assert (read_pixels(tmp_path / "evening-0-2.png") == read_pixels(tmp_path / "evening-0-3.png")).all()
 
 
 def test_warnings_go_to_stderr_one_a_line(
@@ -156,7 +151,7 @@ def test_a_look_is_learned_once_and_says_nothing_then(
         told.append(png.read_report((tmp_path / number / "evening-0.png").read_bytes()).get("looks"))
     assert capsys.readouterr().err == ""
     assert told[0] is None and [found[0]["cached"] for found in told[1:]] == [False, True]
-    first, second = (pixels(tmp_path / number / "evening-0.png") for number in ("first", "second"))
+    first, second = (read_pixels(tmp_path / number / "evening-0.png") for number in ("first", "second"))
     assert (first == second).all()
     carried, _ = open_any(tmp_path / "second" / "evening-0.png")
     assert carried.layers[0].look and carried.layers[0].look_steps == 2
@@ -171,7 +166,7 @@ def test_a_look_on_the_embedded_model(capsys: pytest.CaptureFixture[str], tmp_pa
     assert capsys.readouterr().err == ""
     (fact,) = png.read_report((tmp_path / "evening-0.png").read_bytes())["looks"]
     assert (fact["layer"], fact["words"], fact["model"], fact["steps"]) == ("car", "car", "embedded", 1)
-    assert pixels(tmp_path / "evening-0.png").shape == (256, 256, 3)
+    assert read_pixels(tmp_path / "evening-0.png").shape == (256, 256, 3)
 
 
 def test_an_interrupt_is_130_and_stops_the_run(
@@ -220,7 +215,7 @@ def test_pictures_finished_before_a_stop_are_kept(
     with pytest.raises(Cancelled):
         _Run("evening", collage, library, prepared, store, tmp_path).follow(events())
     assert [path.name for path in tmp_path.iterdir()] == ["evening-3.png"]
-    assert (pixels(tmp_path / "evening-3.png") == picture).all()
+    assert (read_pixels(tmp_path / "evening-3.png") == picture).all()
     assert open_any(tmp_path / "evening-3.png")[0] == collage.replace(images=1)
     assert capsys.readouterr().out == f"{tmp_path / 'evening-3.png'}\tseed 3\t64x64\t3 steps\n"
 
