@@ -19,7 +19,7 @@ from pipelines.methods.layer_control import LayerControl, scaled
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import control, tiny
-from tests.pipelines.engine.runs import fingerprint
+from tests.pipelines.runs import fingerprint
 
 ALL = tiny.box(0, 0, tiny.SIDE, tiny.SIDE)
 
