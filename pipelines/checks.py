@@ -46,6 +46,8 @@ def in_vain(request: RenderRequest, family: Any, pipe: Any) -> Iterator[Warned]:
             yield Warned(f"{where}: vary has no other image; set images to 2 or more.", layer.name)
         elif layer.vary and layer.harmonize == 0:
             yield Warned(f"{where} is frozen, so vary cannot change it; raise harmonize.", layer.name)
+        if layer.keep_shape and layer.harmonize == 0:
+            yield Warned(f"{where} is frozen and keeps its shape anyway; set keep shape to 0.", layer.name)
         if layer.look is not None and not layer.span:
             yield Warned(f"{where} has no words that its look could stand for; give it some.", layer.name)
         elif layer.look is not None and layer.harmonize == 0:

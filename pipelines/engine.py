@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.checks import check_pictures, in_vain, too_little
-from pipelines.errors import Cancelled, DecollageError, ModelError
+from pipelines.errors import Cancelled, DecollageError, ModelError, UnsupportedError
 from pipelines.events import (
     Downloading,
     Event,
@@ -33,7 +33,7 @@ from pipelines.events import (
     Started,
     Warned,
 )
-from pipelines.loading import LoadOptions, load_pipeline, load_tiny
+from pipelines.loading import LoadOptions, controlnet_of, load_controlnet, load_pipeline, load_tiny
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -67,6 +67,8 @@ class Loaded:
     """Arguments of every stock call that the pipeline needs as its owner has set it up."""
     adapter: Any = None
     """The IP-Adapter that was loaded for it, outside of it (`pipelines.image_prompts`)."""
+    controlnets: dict[str, Any] = field(default_factory=dict)
+    """What keeps shapes on it, by folder or hub id, from when a layer first asked for it."""
 
 
 class Engine:
@@ -185,6 +187,7 @@ class _Job:
         self.warnings: list[str] = []
         self.looks: tuple[dict[str, object], ...] = ()
         self.adapter: IPAdapter | None = None
+        self.controlnet: Any = None
         self.calls = 0
         self.last_preview = float("-inf")
         self.last_bytes = float("-inf")
@@ -261,12 +264,33 @@ class _Job:
         schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
         self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
+        self.controlnet = self._controlnet(loaded)
         with with_looks(
             loaded, request, self.pictures, self.engine.looks, self._on_learning, self.warn
         ) as worn:  # learned on the model alone, so before the adapter is in it
             self.looks = worn.facts
             with with_image_prompts(worn.loaded, worn.request, self.pictures) as ready:
                 return self._pictures(ready, worn.request, methods)
+
+    def _controlnet(self, loaded: Loaded) -> Any:
+        """What keeps shapes in this run, loaded on first use; None where no layer asks for it."""
+        request = self.request
+        asking = next((layer for layer in request.layers if layer.keep_shape), None)
+        if asking is None:
+            return None
+        source = controlnet_of(loaded.card, self.engine.options, request.edges)
+        if source is None:
+            raise UnsupportedError(
+                f"layer {asking.name!r}: keep shape needs a ControlNet for {request.edges} edges, and {request.model} "
+                "has none; give one with --controlnet, or set keep shape to 0 and lower harmonize to keep the "
+                "cut-out's own shape."
+            )
+        if source not in loaded.controlnets:
+            denoiser = loaded.family.denoiser(loaded.pipe)
+            loaded.controlnets[source] = load_controlnet(
+                source, loaded.pipe, denoiser, self.engine.options, self._on_bytes
+            )
+        return loaded.controlnets[source]
 
     def _on_learning(self, layer: str, step: int, steps: int) -> None:
         self.check()
@@ -310,6 +334,7 @@ class _Job:
                 group,
                 partial(self._on_step, loaded, frozen, len(done)),
                 loaded.arguments,
+                self.controlnet,
             )
             if watch is not None and self.attention is not None:
                 self.attention += watch.shares()

@@ -34,6 +34,7 @@ MAX_EVERY = 16
 MAX_LEVEL = 14.6
 MAX_VECTORS = 4
 MAX_LOOK_STEPS = 5000
+EDGES = ("canny", "soft")
 
 T = TypeVar("T")
 
@@ -75,8 +76,9 @@ class LayerRequest:
     may change (0 freezes it), ``feather`` softens the strength map, in canvas pixels. ``attend_inside`` and
     ``attend_outside`` are the strengths of the positive and negative mask-aware cross-attention of Collage
     Diffusion (arXiv 2303.00262, section 4.1). ``negative`` are words that guidance steers away from inside the mask
-    (ours). ``vary`` is NegToMe between the images inside this layer. ``look`` has vectors learned from a cut-out stand
-    before the words; None leaves them as they are. ``image_prompt`` has the cut-out prompt the model inside the mask.
+    (ours). ``keep_shape`` is the strength of ControlNet inside the mask; it is shown the flat collage's edges. ``vary``
+    is NegToMe between the images inside this layer. ``look`` has vectors learned from a cut-out stand before the words;
+    None leaves them as they are. ``image_prompt`` has the cut-out prompt the model inside the mask.
     """
 
     name: str
@@ -146,7 +148,8 @@ class RenderRequest:
     start of the schedule), ``cads_mix`` its ψ. ``guidance_interval`` (σ_lo, σ_hi) confines guidance to noise levels σ/α
     above σ_lo and up to σ_hi (arXiv 2404.07724). ``harmonize_by`` is what a strength is a share of, "steps" or
     "timestep", and ``grow`` how far what is held reaches over its edge while there is noise, in canvas pixels
-    (`harmonize.Harmonize`). Image k uses seed + k. ``variants``, none or one an image, are prompts of their own in
+    (`harmonize.Harmonize`). ``edges`` is what a ControlNet is shown of the collage (`pipelines.edges`). Image k uses
+    seed + k. ``variants``, none or one an image, are prompts of their own in
     place of ``prompt`` and the layers' ``span`` (`of_image`).
     """
 
@@ -173,6 +176,7 @@ class RenderRequest:
     attend_both_ways: bool = False
     harmonize_by: str = "steps"
     grow: float = 0.0
+    edges: str = "canny"
     cads: float = 0.0
     cads_low: float = 0.6
     cads_high: float = 0.9
@@ -319,6 +323,7 @@ def _check(request: RenderRequest) -> None:
         ("spread_by", WAYS),
         ("harmonize_by", MODES),
         ("spread_match", MATCHES),
+        ("edges", EDGES),
     ):
         if getattr(request, word) not in known:
             raise FieldError(f"{word} is {getattr(request, word)!r}; give one of {', '.join(known)}.")

@@ -67,10 +67,11 @@ def sample(
     seeds: list[int],
     on_step: OnStep,
     more: Mapping[str, Any] = NOTHING,
+    controlnet: Any = None,
 ) -> list[Pixels]:
     """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises.
 
-    ``more`` are further arguments of the call.
+    ``more`` are further arguments of the call, ``controlnet`` what keeps shapes where a layer asks for it.
     """
     told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
     if len(told) == 1:
@@ -104,6 +105,7 @@ def sample(
         dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
         variant_tokens=[family.tokens(pipe, one) for one in told],
         reaches=family.reaches(pipe, request),
+        controlnet=controlnet,
     )
     if any(family.reaches(pipe, one) for one in told):
         raise UnsupportedError(

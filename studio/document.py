@@ -172,9 +172,10 @@ class Collage(_Part):
     ``cads_low``, where 1 is its start. ``guidance_interval`` confines guidance to noise levels above its first and
     up to its second number (arXiv 2404.07724). ``harmonize_by`` is what harmonize is a share of: the "steps" that
     are run, or the model's time, "timestep". ``grow`` in canvas pixels: while there is noise, what is held reaches
-    over its edge; below 0 what may change does. With ``variants`` alternatives such as {red|blue} in the prompt and
-    in layers' words are filled in, another combination in each image; without, braces are text like any other.
-    ``watch`` asks which layers the model lost; it changes no picture.
+    over its edge; below 0 what may change does. ``edges`` is what a ControlNet is shown of the flat collage where a
+    layer keeps its shape: "canny", thin lines, or "soft", how steep each place is. With ``variants`` alternatives such
+    as {red|blue} in the prompt and in layers' words are filled in, another combination in each image; without, braces
+    are text like any other. ``watch`` asks which layers the model lost; it changes no picture.
     """
 
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
@@ -204,6 +205,7 @@ class Collage(_Part):
     attend_both_ways: bool = False
     harmonize_by: Literal["steps", "timestep"] = "steps"
     grow: Annotated[float, Field(ge=-128, le=128)] = 0.0
+    edges: Literal["canny", "soft"] = "canny"
     cads: Annotated[float, Field(ge=0, le=2)] = 0.0
     cads_low: Share | None = None
     cads_high: Share | None = None

@@ -1,11 +1,12 @@
 """Suggest: starting values for a layer from its size and place, each with its reason.
 
 The prior is that of Collage Diffusion's interface (its "auto-adjust"): with r the layer's larger side as a share of
-the canvas, Insist 0.2 + 0.4 (1 − r), Stay inside 0.9 − 0.5 r, Harmonize 0.5 + 0.2 r, and 0.4 for the top layer. What
-covers the canvas from below is treated as the backgrounds of the method's published scenes are (noise .8 to .9,
-attention .1 to .3). Feather is ours. Insist and Stay inside are scaled where the model's own default differs from
-that of every model, for what helps one is too much for another. Unlike there, what a person has set is never touched,
-and nothing is set unasked. Keep shape is left out as long as no model here can do it.
+the canvas, Insist 0.2 + 0.4 (1 − r), Stay inside 0.9 − 0.5 r, Harmonize 0.5 + 0.2 r, and 0.4 for the top layer, Keep
+shape 0.3 + 0.6 (1 − r). What covers the canvas from below is treated as the backgrounds of the method's published
+scenes are (noise .8 to .9, attention .1 to .3, shape .1). Feather is ours. Insist and Stay inside are scaled where the
+model's own default differs from that of every model, for what helps one is too much for another. Unlike there, what a
+person has set is never touched, and nothing is set unasked. Keep shape is left out where its ControlNet is not on this
+machine: gigabytes are asked for by hand.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from pipelines.loading import LoadOptions, at_hand, controlnet_of, no_shape
+from pipelines.models import CARDS
 from studio.compositing import on_canvas
 from studio.document import Canvas, Collage, Layer
 from studio.pictures import Library
@@ -36,12 +39,16 @@ class Suggestion:
     reason: str
 
 
-def suggest(collage: Collage, sizes: Mapping[str, Size]) -> tuple[Suggestion, ...]:
+def suggest(
+    collage: Collage, sizes: Mapping[str, Size], options: LoadOptions | None = None
+) -> tuple[Suggestion, ...]:
     """Values for all fields that are open (None), of all layers that show and may change; layers from bottom to top.
 
-    ``sizes`` are the (width, height) of the layers' pictures in their own pixels, by layer id (`picture_sizes`).
+    ``sizes`` are the (width, height) of the layers' pictures in their own pixels, by layer id (`picture_sizes`);
+    ``options`` how models are loaded, which may bring a ControlNet.
     """
     found: list[Suggestion] = []
+    shapely = _keeps_shape(collage, options or LoadOptions())
     usual = defaults_of(collage)
     shown = [layer for layer in collage.layers if layer.visible and layer.opacity > 0]
     for place, layer in enumerate(shown):
@@ -50,12 +57,22 @@ def suggest(collage: Collage, sizes: Mapping[str, Size]) -> tuple[Suggestion, ..
             continue
         top = place == len(shown) - 1 and len(shown) > 1
         for word, value, reason in _values(box, collage.canvas, lowest=place == 0, top=top):
-            mute = word.startswith("attend") and not layer.prompt.strip()
+            mute = (word.startswith("attend") and not layer.prompt.strip()) or (
+                word == "keep_shape" and not shapely
+            )
             if getattr(layer, word) is None and not mute:
                 if word.startswith("attend"):
                     value = _notched(value * usual[word] / DEFAULTS[word])
                 found.append(Suggestion(layer.id, word, value, reason))
     return tuple(found)
+
+
+def _keeps_shape(collage: Collage, options: LoadOptions) -> bool:
+    """Whether the collage's model can keep shapes with what is on this machine."""
+    known = CARDS.get(collage.model)
+    if known is None or no_shape(known, options, collage.edges) is not None:
+        return False
+    return at_hand(controlnet_of(known, options, collage.edges) or "")
 
 
 def picture_sizes(collage: Collage, library: Library) -> dict[str, Size]:
@@ -98,6 +115,7 @@ def _values(
             _sentence(f"{covers}, so its words act almost everywhere and need little weight"),
         )
         yield "attend_outside", 0.2, _sentence(f"{covers}, so there is little outside to keep its words from")
+        yield "keep_shape", 0.1, _sentence(f"{covers}, and a background's outlines may change with it")
     else:
         if top:
             why = "it lies on top of all others, where each change of its shape is seen, so it changes less"
@@ -109,6 +127,8 @@ def _values(
         yield "attend_inside", _notched(0.2 + 0.4 * (1 - share)), _sentence(f"{takes}: {why}")
         why = "the smaller a layer, the more room its words have to stray, so the more they are held back"
         yield "attend_outside", _notched(0.9 - 0.5 * share), _sentence(f"{takes}: {why}")
+        why = "the smaller a layer, the sooner it loses its shape, so the more of it is kept"
+        yield "keep_shape", _notched(0.3 + 0.6 * (1 - share)), _sentence(f"{takes}: {why}")
     soft, most = round(0.02 * max(canvas.width, canvas.height)), int(min(box) / 8)
     if most < soft:
         why = (

@@ -203,6 +203,7 @@ def to_request(
         attend_both_ways=collage.attend_both_ways,
         harmonize_by=collage.harmonize_by,
         grow=collage.grow,
+        edges=collage.edges,
         cads=collage.cads,
         cads_low=_or(collage.cads_low, usual["cads_low"]),
         cads_high=_or(collage.cads_high, usual["cads_high"]),

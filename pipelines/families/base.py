@@ -19,6 +19,7 @@ from pipelines.request import LayerRequest, RenderRequest
 
 NO_LOOK = "learned embeddings are for Stable Diffusion 1 and 2, XL and FLUX.1"
 NO_IMAGE_PROMPT = "masked image prompts (IP-Adapter) are for Stable Diffusion 1 and XL"
+NO_CONTROL = "ControlNets are for Stable Diffusion 1 and 2, XL and the embedded model"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -45,6 +46,8 @@ class Family:
     """Tokenizers and text encoders by name that diffusers loads learned embeddings into (`pipelines.learning`)."""
     image_prompts = False
     """Whether diffusers has IP-Adapters with masks for it."""
+    controlled = False
+    """Whether a ControlNet can run beside the denoiser (`control`, `put_control`)."""
     refused: Mapping[str, str] = NOTHING
     """Fields of a request or of its layers that this family cannot do, and why; asked for, they are refused by name."""
 
@@ -84,6 +87,11 @@ class Family:
                 raise UnsupportedError(
                     f"layer {layer.name!r}: image prompt cannot be used with {request.model}: {NO_IMAGE_PROMPT}; set "
                     f"it to 0, and {other}."
+                )
+            if layer.keep_shape and not self.controlled:
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: keep shape cannot be used with {request.model}: {NO_CONTROL}; set it to 0, "
+                    "and lower harmonize to keep the cut-out's own shape."
                 )
         if not self.encoders:
             for layer in request.layers:
@@ -263,6 +271,20 @@ class Family:
     ) -> torch.Tensor:
         """One denoiser call without a run: (n, C, h, w) at (n,) times, with one row of ``text`` for all."""
         raise TypeError("a family that learns looks says how its denoiser is called")
+
+    def control(
+        self, controlnet: Any, inputs: Inputs, picture: torch.Tensor, mode: int, rows: int, words: int | None
+    ) -> list[torch.Tensor]:
+        """What a ControlNet adds to each of the denoiser's levels, (rows, C, h, w), for its first ``rows`` rows.
+
+        ``picture`` (1, 3, H, W) in 0..1 is what it is shown, ``mode`` the number of its kind to one that knows several.
+        It reads the first ``words`` text tokens, None all.
+        """
+        raise TypeError("a family with ControlNets says how they are called")
+
+    def put_control(self, kwargs: dict[str, Any], residuals: list[torch.Tensor]) -> None:
+        """Give the denoiser what a ControlNet adds, of all rows."""
+        raise TypeError("a family with ControlNets says what its denoiser takes")
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments."""

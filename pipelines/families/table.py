@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pipelines.families import families
-from pipelines.families.base import NO_IMAGE_PROMPT, NO_LOOK
-from pipelines.methods import UNBUILT
+from pipelines.families.base import NO_CONTROL, NO_IMAGE_PROMPT, NO_LOOK
 
 WORDS = (
     "harmonize",
@@ -26,8 +25,8 @@ WORDS = (
 
 def refusal(family: str, word: str) -> str | None:
     """Why a family refuses a word, or None where it works."""
-    if word in UNBUILT:
-        return "not built yet"
+    if word == "keep_shape" and not families()[family].controlled:
+        return NO_CONTROL
     if word == "look" and not families()[family].encoders:
         return NO_LOOK
     if word == "image_prompt" and not families()[family].image_prompts:

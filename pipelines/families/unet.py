@@ -22,6 +22,7 @@ class UNetFamily(Family):
 
     parts = ("down", "mid", "up")
     image_prompts = True
+    controlled = True
     refused: Mapping[str, str] = MappingProxyType(
         {"attend_both_ways": "its text does not look at the picture"}
     )
@@ -45,7 +46,8 @@ class UNetFamily(Family):
     def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
         """The sample comes first, or by name."""
         sample: torch.Tensor = args[0] if args else kwargs["sample"]
-        return Inputs(sample, dict(kwargs))
+        time = args[1] if len(args) > 1 else kwargs["timestep"]
+        return Inputs(sample, dict(kwargs), time)
 
     def write(self, inputs: Inputs, args: Any) -> tuple[Any, dict[str, Any]]:
         """As `read` found it."""
@@ -163,6 +165,34 @@ class UNetFamily(Family):
         states = text["states"].expand(count, -1, -1)
         output: torch.Tensor = pipe.unet(noisy, times, states, return_dict=False, **more)[0]
         return output
+
+    @torch.no_grad()
+    def control(
+        self, controlnet: Any, inputs: Inputs, picture: torch.Tensor, mode: int, rows: int, words: int | None
+    ) -> list[torch.Tensor]:
+        """As the stock ControlNet pipelines call it, without what they call guess mode: every row is controlled."""
+        states = inputs.kwargs["encoder_hidden_states"][:rows, :words]
+        shown = picture.expand(rows, -1, -1, -1)
+        added = inputs.kwargs.get("added_cond_kwargs")
+        more: dict[str, Any] = {}
+        if added and "text_embeds" in added:
+            more["added_cond_kwargs"] = {name: added[name][:rows] for name in ("text_embeds", "time_ids")}
+        if "num_control_type" in controlnet.config:
+            kind = torch.zeros(rows, controlnet.config.num_control_type, device=picture.device)
+            kind[:, mode] = 1
+            more |= {"control_type": kind.to(picture.dtype), "control_type_idx": [mode]}
+            given: Any = [shown]
+        else:
+            given = shown
+        down, middle = controlnet(
+            inputs.sample[:rows], inputs.time, states, controlnet_cond=given, return_dict=False, **more
+        )
+        return [*down, middle]
+
+    def put_control(self, kwargs: dict[str, Any], residuals: list[torch.Tensor]) -> None:
+        """As the stock ControlNet pipelines do; the last is the middle block's."""
+        kwargs["down_block_additional_residuals"] = residuals[:-1]
+        kwargs["mid_block_additional_residual"] = residuals[-1]
 
     def lengthen(self, kwargs: dict[str, Any], text: dict[str, torch.Tensor], count: int) -> None:
         """Append ``count`` rows of ``text`` to the denoiser's keyword arguments, as long as those there are."""

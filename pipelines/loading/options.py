@@ -36,8 +36,8 @@ class LoadOptions:
 
     ``dtype`` one of `DTYPES`, ``device`` as torch names it, ``device_map`` as diffusers names it ("balanced",
     "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`. ``config`` is a folder or hub id with
-    the configs that a single file lacks. ``ip_adapter`` stands in place of the
-    model card's. ``allow_pickle`` lets weights be read that can run code.
+    the configs that a single file lacks. ``controlnet`` keeps shapes and ``ip_adapter`` makes pictures prompts, in place
+    of the model's usual ones. ``allow_pickle`` lets weights be read that can run code.
     """
 
     dtype: str | None = None
@@ -48,6 +48,7 @@ class LoadOptions:
     loras: tuple[Lora, ...] = ()
     config: str | None = None
     ip_adapter: IPAdapter | None = None
+    controlnet: str | None = None
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:

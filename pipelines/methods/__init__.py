@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.errors import UnsupportedError
 from pipelines.request import RenderRequest
 
 if TYPE_CHECKING:
     from pipelines.methods.base import Method
 
-UNBUILT = {
-    "keep_shape": "set keep_shape to 0",
-}
-"""Words of a layer that no method does yet, and what to do; asked for, they are refused by name."""
-
 
 def methods_for(request: RenderRequest) -> list[Method]:
-    """Fresh method objects in their order. What is off is not there, so that off means off.
-
-    Raises `UnsupportedError`, naming layer and word, for what no method can do yet.
-    """
+    """Fresh method objects in their order. What is off is not there, so that off means off."""
     from pipelines.image_prompts import prompting
     from pipelines.methods.cads import Cads
     from pipelines.methods.guidance_interval import GuidanceInterval
     from pipelines.methods.harmonize import Harmonize
     from pipelines.methods.image_prompt import ImagePrompt
     from pipelines.methods.layer_attention import LayerAttention
+    from pipelines.methods.layer_control import LayerControl
     from pipelines.methods.negtome import Avoid, Spread
     from pipelines.methods.reference_rows import ReferenceRows
     from pipelines.methods.vary import Vary
 
-    for layer in request.layers:
-        for word, advice in UNBUILT.items():
-            if getattr(layer, word):
-                raise UnsupportedError(
-                    f"layer {layer.name!r}: {word.replace('_', ' ')} is not built yet; {advice}."
-                )
     chosen: list[Method] = []
     spans = [one.spans for one in request.variants] or [tuple(layer.span for layer in request.layers)]
     has_words = [any(each) for each in zip(*spans, strict=True)]
@@ -54,6 +40,8 @@ def methods_for(request: RenderRequest) -> list[Method]:
         chosen.append(Vary())
     if (request.spread or varies) and request.images > 1:
         chosen.append(Spread())
+    if any(layer.keep_shape for layer in request.layers):
+        chosen.append(LayerControl())
     if request.cads:
         chosen.append(Cads())
     if request.guidance_interval is not None:

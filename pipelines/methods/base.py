@@ -42,7 +42,8 @@ class Run:
     ``images`` the number of pictures in this call and ``seeds`` theirs. ``clean`` and ``noise`` are the collage's
     latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
     token positions of layer l's words; where the images have prompts of their own, ``variant_tokens[k][l]`` are those
-    of image k in their place. ``reaches`` say which text keys are not seen everywhere.
+    of image k in their place. ``reaches`` say which text keys are not seen everywhere. ``controlnet`` is what keeps
+    shapes, where a layer asks for it.
     """
 
     request: RenderRequest
@@ -65,6 +66,7 @@ class Run:
     noise: torch.Tensor | None = None
     variant_tokens: list[list[list[int]]] = field(default_factory=list)
     reaches: tuple[Reach, ...] = ()
+    controlnet: Any = None
 
     @property
     def active_steps(self) -> int:
@@ -98,10 +100,11 @@ class Step:
 
 @dataclass
 class Inputs:
-    """The tensors of a denoiser call that a method may lengthen by rows."""
+    """The tensors of a denoiser call that a method may lengthen by rows; ``time`` is the denoiser's own."""
 
     sample: torch.Tensor
     kwargs: dict[str, Any]
+    time: Any = None
 
 
 def word_count(inputs: Inputs) -> int | None:

@@ -39,8 +39,9 @@ _CLASSES = {
     "ZImagePipeline": Z_IMAGE,
     "ChromaPipeline": CHROMA,
 }
-_TEXT_WIDTHS = {"sd": 768, "sdxl": 2048}
-"""Width of the text states that the published IP-Adapters were made for: of Stable Diffusion 1, not 2, and XL."""
+_TEXT = {"sd": 768, "sdxl": 2048}
+"""How wide text is in the UNets that the cards' ControlNets and IP-Adapters were made for: of Stable Diffusion 1, not 2,
+and XL."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _Config = Callable[[str], dict[str, Any]]
@@ -95,10 +96,17 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
             known = KLEIN
         return dataclasses.replace(known, name=model, source=model)
     side, factor, smallest = _sizes(config)
-    read = config("unet/config.json").get("cross_attention_dim")
-    adapter = known.ip_adapter if read == _TEXT_WIDTHS[known.family] else None
-    own = dataclasses.replace(known, name=model, source=model, ip_adapter=adapter)
-    return dataclasses.replace(own, side=side, factor=factor, smallest_grid=smallest)
+    fits = config("unet/config.json").get("cross_attention_dim") == _TEXT[known.family]
+    return dataclasses.replace(
+        known,
+        name=model,
+        source=model,
+        side=side,
+        factor=factor,
+        smallest_grid=smallest,
+        controlnets=known.controlnets if fits else {},
+        ip_adapter=known.ip_adapter if fits else None,
+    )
 
 
 def _single(path: Path) -> ModelCard:

@@ -19,6 +19,10 @@ SD15 = ModelCard(
     least=0.75,
     tiny="madebyollin/taesd",
     ip_adapter=ip_adapter.SD15,
+    controlnets={
+        "canny": "lllyasviel/control_v11p_sd15_canny",
+        "soft": "lllyasviel/control_v11p_sd15_softedge",
+    },
     origin="guidance 7: the released interface of Collage Diffusion; 25 steps of DPM++ 2M: common use; "
     "grid: as for XL a quarter of the finest",
 )
@@ -49,6 +53,7 @@ SDXL = ModelCard(
     least=0.75,
     tiny="madebyollin/taesdxl",
     ip_adapter=ip_adapter.SDXL,
+    controlnets=dict.fromkeys(("canny", "soft"), "xinsir/controlnet-union-sdxl-1.0"),
     look_batch=2,  # ours, for its size
     origin="guidance 5: diffusers' default for XL; grid 32 and up-blocks: NegToMe's released SDXL code",
 )

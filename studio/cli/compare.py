@@ -66,6 +66,7 @@ def compare(
     quantize: options.Quantize = None,
     lora: options.Loras = None,
     config: options.Config = None,
+    controlnet: options.Controlnet = None,
     allow_pickle: options.AllowPickle = False,
     ip_adapter: options.IPAdapterName = None,
 ) -> None:
@@ -78,7 +79,9 @@ def compare(
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted.
     """
-    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle, ip_adapter)
+    how = options.build(
+        dtype, device, device_map, offload, quantize, lora, config, controlnet, allow_pickle, ip_adapter
+    )
     collage, library = load(file)
     given = {"seed": seed, "images": images, "model": model}
     collage = collage.replace(**{field: value for field, value in given.items() if value is not None})

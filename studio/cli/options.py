@@ -32,6 +32,10 @@ IPAdapterName = Annotated[
         help="What makes pictures prompts: folder or hub id, file in it, image encoder's folder in it.",
     ),
 ]
+Controlnet = Annotated[
+    str | None,
+    typer.Option(help="Folder or hub id of the ControlNet that keeps shapes, instead of the model's own."),
+]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read weights that can run code; only if you trust them.")
 ]
@@ -52,6 +56,7 @@ def build(
     quantize: str | None,
     loras: Sequence[str] | None,
     config: str | None,
+    controlnet: str | None,
     allow_pickle: bool,
     ip_adapter: str | None = None,
 ) -> LoadOptions:
@@ -68,6 +73,7 @@ def build(
         quantize=quantize,
         loras=tuple(Lora.parse(one) for one in loras or ()),
         config=config,
+        controlnet=controlnet,
         allow_pickle=allow_pickle,
         ip_adapter=IPAdapter.parse(ip_adapter) if ip_adapter else None,
     )

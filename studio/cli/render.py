@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from pipelines.edges import edges
 from pipelines.errors import ArchiveError
 from pipelines.events import (
     Downloading,
@@ -76,6 +79,9 @@ def render(
             "FILE for it. Where LAYER was the last to be rendered on it, that rendering is replaced.",
         ),
     ] = None,
+    save_edges: Annotated[
+        bool, typer.Option("--save-edges", help="Also write NAME-edges.png: what Keep shape is shown.")
+    ] = False,
     dtype: options.Dtype = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -83,6 +89,7 @@ def render(
     quantize: options.Quantize = None,
     lora: options.Loras = None,
     config: options.Config = None,
+    controlnet: options.Controlnet = None,
     allow_pickle: options.AllowPickle = False,
     ip_adapter: options.IPAdapterName = None,
 ) -> None:
@@ -98,7 +105,9 @@ def render(
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
     """
-    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle, ip_adapter)
+    how = options.build(
+        dtype, device, device_map, offload, quantize, lora, config, controlnet, allow_pickle, ip_adapter
+    )
     given = {"seed": seed, "images": images, "model": model, "steps": steps}
     changes = {field: value for field, value in given.items() if value is not None}
     jobs = []
@@ -129,6 +138,11 @@ def render(
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
+        if save_edges and prepared.request.collage is not None:
+            shown = edges(store.get(prepared.request.collage), prepared.request.edges)
+            held = io.BytesIO()
+            Image.fromarray(shown).save(held, "PNG")
+            write_new(out, f"{name}-edges", held.getvalue())
         run = _Run(name, collage, library, prepared, store, out, seen)
         events = engine.render(prepared.request, store, watch=collage.watch)
         if isinstance(prepared, Edit):

@@ -27,6 +27,7 @@ def serve(
     quantize: options.Quantize = None,
     lora: options.Loras = None,
     config: options.Config = None,
+    controlnet: options.Controlnet = None,
     allow_pickle: options.AllowPickle = False,
     ip_adapter: options.IPAdapterName = None,
 ) -> None:
@@ -34,7 +35,9 @@ def serve(
 
     Exit codes: 1 the page cannot start, as when the port is taken; 130 interrupted, which is how it ends.
     """
-    how = options.build(dtype, device, device_map, offload, quantize, lora, config, allow_pickle, ip_adapter)
+    how = options.build(
+        dtype, device, device_map, offload, quantize, lora, config, controlnet, allow_pickle, ip_adapter
+    )
     from studio.ui import launch  # only here: Gradio takes seconds to load
 
     launch(host=host, port=port, share=share, browser=browser, models=model or (), options=how)

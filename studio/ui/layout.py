@@ -36,13 +36,13 @@ def build(
     models: Sequence[str] = ("embedded",),
     engine: GetEngine | None = None,
     gpu: Decorator | None = None,
-    ip_adapter: bool = False,
+    options: LoadOptions | None = None,
 ) -> gr.Blocks:
     """The studio as a Gradio app, not yet launched (`launch_options` has what `launch` needs).
 
     ``models`` are offered whether or not they are on this machine; ``engine`` gives the engine (default: the one
-    shared with the command line); ``gpu`` decorates the render function on ZeroGPU; ``ip_adapter`` says
-    that the engine was told of one.
+    shared with the command line); ``gpu`` decorates the render function on ZeroGPU; ``options`` are those it loads
+    models with, which tell what the models can do.
     """
     folder = Path(get_upload_folder())
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def build(
         title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, 48 * _HOUR)
     )
     with demo:
-        canvas = CollageCanvas(settings=settings(cards, ip_adapter), elem_id="studio")
+        canvas = CollageCanvas(settings=settings(cards, options), elem_id="studio")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         render = canvas.dc_render(
             runner.render, canvas, canvas, concurrency_limit=1, concurrency_id="engine", **quiet
@@ -109,8 +109,7 @@ def launch(
 
         return default_engine(options)
 
-    named = options is not None and options.ip_adapter is not None
-    demo = build(models=tuple(dict.fromkeys(("embedded", *models))), engine=engine, ip_adapter=named)
+    demo = build(models=tuple(dict.fromkeys(("embedded", *models))), engine=engine, options=options)
     try:
         demo.launch(
             server_name=host,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import presets
+from pipelines.loading import LoadOptions, no_shape
 from pipelines.models import CARDS, ModelCard, card
-from pipelines.request import MAX_LEVEL
+from pipelines.request import EDGES, MAX_LEVEL
 from studio import pictures
 from studio.canvas.component import address, most_of
 from studio.document import Avoid, Collage, Layer
@@ -31,14 +32,12 @@ _TYPES = (
 )  # what the library and browsers read
 
 
-def settings(models: Sequence[ModelCard], ip_adapter: bool = False) -> dict[str, Any]:
-    """All of it, JSON-ready. ``models`` are those offered; the first is that of a new collage. ``ip_adapter`` says that
-    one was named for whatever model is loaded.
-    """
+def settings(models: Sequence[ModelCard], options: LoadOptions | None = None) -> dict[str, Any]:
+    """All of it, JSON-ready. ``models`` are those offered; the first is that of a new collage."""
     return {
         "words": words(),
         "limits": limits(),
-        "models": [_model(one, ip_adapter) for one in models],
+        "models": [_model(one, options or LoadOptions()) for one in models],
         "empty": Collage(model=models[0].name).to_dict(),
         "layer": _blank(Layer(id="new", picture="0" * 64, x=0, y=0)),
         "avoid": _blank(Avoid(id="new", picture="0" * 64)),
@@ -110,7 +109,7 @@ def preset_title(name: str) -> str:
     return open_any(presets.path(name))[0].name or name
 
 
-def _model(one: ModelCard, ip_adapter: bool) -> dict[str, Any]:
+def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
     unet = one.family in ("sd", "sdxl")
     return {
         "name": one.name,
@@ -121,7 +120,8 @@ def _model(one: ModelCard, ip_adapter: bool) -> dict[str, Any]:
         "usual": defaults(one),
         "side": one.side,
         "unet": unet,
-        "image_prompt": one.ip_adapter is not None or (ip_adapter and unet),
+        "image_prompt": one.ip_adapter is not None or (options.ip_adapter is not None and unet),
+        "no_shape": {edges: no_shape(one, options, edges) for edges in EDGES},
     }
 
 

@@ -38,6 +38,12 @@ WORDS: dict[str, Word] = {
         "How strongly the layer's words are kept from acting anywhere else (negative cross-attention in Collage "
         "Diffusion).",
     ),
+    "keep_shape": Word(
+        "Keep shape",
+        "How strongly the layer's outlines are kept while its pixels may change: a ControlNet sees the edges of the "
+        "flat collage and acts inside this layer only (shape strength in Collage Diffusion). It makes a run slower; 0 "
+        "costs nothing.",
+    ),
     "image_prompt": Word(
         "Picture as prompt",
         "How strongly the cut-out itself tells the model what to paint where the layer shows, beside its words (an "
@@ -140,6 +146,8 @@ HINTS: dict[str, str] = {
     "avoid_layer": "Where the push acts: everywhere, or only inside one layer.",
     "avoid_by": "Guidance steers away from the reference and leaves alone what reads the prompt; the push of the paper "
     "moves both. Without guidance it is always the push.",
+    "edges": "What of the collage the model sees where a layer keeps its shape: thin lines where colours change, or "
+    "how sharply they do everywhere.",
     "harmonize_by": "What Harmonize is a share of: the steps that are run, or the model's own time. They differ where "
     "a sampler spends its steps unevenly.",
     "attend_both_ways": "In this model words and picture look at each other. Words that look only at their own layer "

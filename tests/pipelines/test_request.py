@@ -195,6 +195,7 @@ def test_bad_json_is_refused_by_name(text: str, says: str) -> None:
         ("avoid_by", ["", "both"]),
         ("spread_by", ["", "both"]),
         ("spread_match", ["", "last"]),
+        ("edges", ["", "hed", None]),
         ("cads", [-0.1, 2.1, math.nan]),
         ("cads_low", [-0.1, 0.95]),
         ("cads_high", [0.5, 1.1]),

@@ -124,6 +124,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             attend_both_ways=draw(st.booleans()),
             harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
             grow=draw(st.floats(-128, 128)),
+            edges=draw(st.sampled_from(["canny", "soft"])),
             variants=draw(st.booleans()),
             watch=draw(st.booleans()),
         )

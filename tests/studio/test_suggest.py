@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines.loading import LoadOptions
 from pipelines.models import card
 from studio.cli import main
 from studio.document import Collage, Layer
@@ -29,13 +31,28 @@ def layer(name: str, share: float = 0.5, **fields: Any) -> Layer:
     return Layer(**{"id": name, "picture": "0" * 64, **given, **fields})
 
 
-def found(*layers: Layer, **fields: Any) -> dict[str, dict[str, float]]:
-    """Values by layer and word."""
+def found(*layers: Layer, options: LoadOptions | None = None, **fields: Any) -> dict[str, dict[str, float]]:
+    """Values by layer and word; keep shape only with ``options``, as it depends on what this machine has."""
     collage = Collage(**{"layers": layers, "model": "sd15", **fields})
     out: dict[str, dict[str, float]] = {}
-    for one in suggest(collage, {one.id: SIZE for one in layers}):
-        out.setdefault(one.layer, {})[one.word] = one.value
+    for one in suggest(collage, {one.id: SIZE for one in layers}, options):
+        if one.word != "keep_shape" or options is not None:
+            out.setdefault(one.layer, {})[one.word] = one.value
     return out
+
+
+def test_keep_shape_where_the_model_has_a_controlnet_here(tmp_path: Path) -> None:
+    layers = (layer("backdrop", 2.0, y=128.0), layer("half", 0.5), layer("small", 0.1), layer("top", 0.25))
+    here = found(*layers, options=LoadOptions(controlnet=str(tmp_path)))
+    assert [here[one.id]["keep_shape"] for one in layers] == [0.1, 0.6, 0.85, 0.75]
+    assert (
+        "keep_shape"
+        not in found(layer("set", keep_shape=0.2), options=LoadOptions(controlnet=str(tmp_path)))["set"]
+    )
+    flux = found(*layers, options=LoadOptions(controlnet=str(tmp_path)), model="flux")
+    unknown = found(*layers, options=LoadOptions(controlnet=str(tmp_path)), model="no/such")
+    gone = found(*layers, options=LoadOptions(controlnet=str(tmp_path / "gone")))
+    assert not any("keep_shape" in words for one in (flux, unknown, gone) for words in one.values())
 
 
 def test_the_prior_of_the_papers_interface() -> None:
@@ -82,7 +99,8 @@ def test_a_backdrop_is_told_from_an_object() -> None:
     ("word", "value"), [*((word, 0.35) for word in WORDS), *((word, 0.0) for word in WORDS[1:])]
 )
 def test_what_is_set_is_not_suggested_nor_touched(word: str, value: float) -> None:
-    collage = Collage(layers=(layer("a", **{word: value}), layer("b")))
+    keeps = {"keep_shape": 0.0}  # set too, as it depends on what this machine has
+    collage = Collage(layers=(layer("a", **keeps, **{word: value}), layer("b")))
     sizes = {"a": SIZE, "b": SIZE}
     words = [one.word for one in suggest(collage, sizes) if one.layer == "a"]
     assert words == [other for other in WORDS if other != word]

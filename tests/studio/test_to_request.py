@@ -89,6 +89,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
         attend_both_ways=True,
         harmonize_by="timestep",
         grow=-12.5,
+        edges="soft",
     )
     request = prepared.request
     assert {word: getattr(request.layers[0], word) for word in words} == words
@@ -107,7 +108,7 @@ def test_what_is_set_is_passed_through(library: Library) -> None:
     assert prepare(library, spread_every=3)[0].request.spread_every == 3
     assert prepare(library, exact_match=True)[0].request.exact_match and not request.exact_match
     assert request.negative_prompt == "rain" and request.attend_both_ways
-    assert (request.harmonize_by, request.grow) == ("timestep", -12.5)
+    assert (request.harmonize_by, request.grow, request.edges) == ("timestep", -12.5, "soft")
     assert (request.width, request.height, request.model) == (128, 96, "embedded")
 
 

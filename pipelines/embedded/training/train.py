@@ -65,6 +65,8 @@ class Draws:
     shares: tuple[float, ...] = ()
     """Of scenes with one object, two, …; empty takes them as they come. Binding words to objects is learned from
     scenes with several, of which the pool has fewer."""
+    chosen: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), init=False)
+    """The pictures of the last batch."""
 
     def __call__(self, rng: np.random.Generator, held_out: bool = False) -> Drawn:
         """latents (n, 12, h, w), tokens (n, 77), classes (n, h/4, w/4)."""
@@ -74,6 +76,7 @@ class Draws:
         if self.shares and not held_out:
             chosen = self._by_count(rng)
         texts = [self._text(int(k), rng) for k in chosen]
+        self.chosen = chosen
         tokens = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
         )

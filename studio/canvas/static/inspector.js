@@ -4,7 +4,16 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
-  const STRENGTHS = ["harmonize", "attend_inside", "attend_outside", "image_prompt", "vary", "feather", "opacity"];
+  const STRENGTHS = [
+    "harmonize",
+    "attend_inside",
+    "attend_outside",
+    "keep_shape",
+    "image_prompt",
+    "vary",
+    "feather",
+    "opacity",
+  ];
   const PLACES = [
     ["x", "X", 1],
     ["y", "Y", 1],
@@ -37,6 +46,8 @@
 
     const noPrompt = h("p", { class: "dc-quiet", text: words.no_image_prompt.hint });
     sliders.image_prompt.element.append(noPrompt);
+    const noShape = h("p", { class: "dc-quiet", role: "note" });
+    sliders.keep_shape.element.append(noShape);
 
     const look = D.check("Learn look", change("look"), { about: words.look.hint });
 
@@ -83,6 +94,11 @@
       const able = app.model.image_prompt;
       sliders.image_prompt.allow(able);
       noPrompt.hidden = able;
+      const why = app.model.no_shape[store.doc.edges] ?? "";
+      noShape.textContent = why;
+      noShape.hidden = !why;
+      // what is set stays, and can be taken back
+      sliders.keep_shape.allow(!why || Boolean(layer.keep_shape));
       look.show(layer.look);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));

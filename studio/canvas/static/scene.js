@@ -94,6 +94,15 @@
       patch("harmonize_by"),
       { about: words.harmonize_by.hint },
     );
+    const edges = D.choice(
+      "Keep shape by",
+      () => [
+        ["canny", "thin lines"],
+        ["soft", "soft edges"],
+      ],
+      patch("edges"),
+      { about: words.edges.hint },
+    );
     const grow = D.slider(words.grow, (value) => store.patch({ grow: value ?? 0 }, "doc:grow"));
     const bothWays = D.choice(
       "Words look at",
@@ -137,7 +146,7 @@
         h("div", { class: "dc-pair" }, steps.element, guidance.element),
         scheduler.element,
       ),
-      D.fold("How layers are held", false, by.element, grow.element, bothWays.element),
+      D.fold("How layers are held", false, by.element, grow.element, edges.element, bothWays.element),
     );
 
     function show() {
@@ -159,6 +168,8 @@
       differing.show();
       by.show(doc.harmonize_by);
       grow.show(doc.grow);
+      edges.show(doc.edges);
+      edges.element.hidden = !model().unet && doc.edges === "canny";
       bothWays.show(doc.attend_both_ways);
       bothWays.element.hidden = model().unet && !doc.attend_both_ways;
     }

@@ -291,3 +291,11 @@ def test_a_long_prompt_needs_no_word(file: Path, tiny_model: Path, tmp_path: Pat
     done = run("render", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--set", long)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+def test_the_edges_that_keep_shape_is_shown_are_saved(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = ["render", str(file), "-o", str(out), "--model", str(tiny_model), "--steps", "2", "--save-edges"]
+    assert main(given) == 0
+    with Image.open(next(out.glob("*-edges.png"))) as shown:
+        assert shown.mode == "L" and shown.getextrema() == (0, 255)

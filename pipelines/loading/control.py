@@ -1,0 +1,124 @@
+"""ControlNets: which one keeps shapes on a model, and loading it when a request first asks for it.
+
+A stock `ControlNetModel` or `ControlNetUnionModel` (arXiv 2302.05543), told apart by their weights. Torch is imported
+inside the functions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import DecollageError, ModelError
+from pipelines.loading.failures import first_line, pickled, sentence
+from pipelines.loading.fetch import Say, fetch, fetch_file
+from pipelines.loading.options import LoadOptions
+from pipelines.models import ModelCard
+
+FAMILIES = ("sd", "sdxl")
+"""Where a ControlNet can run beside the denoiser; each family says so of itself, and a test compares."""
+FOLDER = "controlnet"
+"""Inside a model's own folder: a ControlNet for Canny edges that came with it."""
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+SHAPE = (
+    "in_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "cross_attention_dim",
+    "addition_embed_type",
+)
+"""What a ControlNet's and a UNet's configs must agree on: the sizes of what goes in, of the text, of what is added."""
+
+
+def controlnet_of(card: ModelCard, options: LoadOptions, edges: str) -> str | None:
+    """The folder or hub id of the ControlNet for a kind of edges, None where none is known: the one asked for, else the
+    one in the model's own folder, else the card's.
+    """
+    if options.controlnet is not None:
+        return options.controlnet
+    own = card.folder and card.folder / FOLDER
+    if edges == "canny" and own and (own / CONFIG).is_file():
+        return str(own)
+    return card.controlnets.get(edges)
+
+
+def no_shape(card: ModelCard, options: LoadOptions, edges: str) -> str | None:
+    """Why a model cannot keep shapes, in one sentence with what to do; None where it can. Looks nothing up."""
+    if card.family not in FAMILIES:
+        return (
+            f"{card.name} cannot keep shapes; use Stable Diffusion 1, 2, XL or the embedded model, or lower Harmonize "
+            "instead."
+        )
+    if controlnet_of(card, options, edges) is None:
+        return (
+            f"{card.name} has no ControlNet for {edges} edges; give one with --controlnet, or lower Harmonize "
+            "instead."
+        )
+    return None
+
+
+def at_hand(source: str) -> bool:
+    """Whether a ControlNet is on this machine; asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, CONFIG), str)
+    except HFValidationError:  # a folder that is not there
+        return False
+
+
+def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions, say: Say) -> Any:
+    """The ControlNet ``source`` beside ``denoiser``, in its dtype; where weights wait off the device, its do too.
+
+    Raises `ModelError` where it cannot be had or was made for another model, before its weights are fetched.
+    """
+    import diffusers
+    from safetensors import safe_open
+
+    name = f"ControlNet {source!r}"
+    try:
+        path = Path(source)
+        here = path.is_dir()
+        config = path / CONFIG if here else fetch_file(source, CONFIG, source)
+        if config is None or not config.is_file():
+            raise ModelError(f"{name} has no {CONFIG}; give a folder or hub id in diffusers' layout.")
+        _check_fits(name, json.loads(config.read_text(encoding="utf-8")), denoiser.config)
+        if not here:
+            kinds = ["diffusion_pytorch_model.bin"] if options.allow_pickle else []
+            path = fetch(source, [CONFIG, WEIGHTS, f"{WEIGHTS}.index.json", *kinds], say)
+        files = sorted(path.glob("*.safetensors"))
+        if not files and not options.allow_pickle:
+            raise ModelError(pickled(source))
+        union = False
+        for file in files:
+            with safe_open(file, framework="numpy") as weights:
+                union = union or "task_embedding" in weights.keys()  # noqa: SIM118 - no dict
+        kind = diffusers.ControlNetUnionModel if union else diffusers.ControlNetModel
+        made = kind.from_pretrained(str(path), dtype=denoiser.dtype, use_safetensors=bool(files))
+    except DecollageError:
+        raise
+    except Exception as error:  # the libraries raise what they like
+        if Path(source).exists():
+            raise ModelError(
+                f"{name} could not be loaded ({first_line(error)}); download it again."
+            ) from error
+        raise ModelError(sentence(source, source, error)) from error
+    made.eval().requires_grad_(False)
+    device = pipe._execution_device
+    if pipe.device.type == device.type:
+        return made.to(device)
+    made.enable_group_offload(onload_device=device, offload_type="leaf_level", use_stream=False)
+    return made
+
+
+def _check_fits(name: str, own: dict[str, Any], unet: Any) -> None:
+    for word in SHAPE:
+        mine, its = own.get(word), unet.get(word)
+        if (list(mine) if isinstance(mine, list | tuple) else mine) != (
+            list(its) if isinstance(its, list | tuple) else its
+        ):
+            raise ModelError(
+                f"{name} was made for another model ({word} {mine}, and this one has {its}); choose one made for it."
+            )

@@ -1,0 +1,36 @@
+"""Keep shape on the page: a slider where the model can, and the reason beside it where it cannot."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from pipelines.loading import LoadOptions, no_shape
+from pipelines.models import card
+from tests.e2e.conftest import Studio
+from tests.e2e.driver import Driver
+
+
+def test_the_slider_says_why_it_cannot_act(page: Page, studio: Studio) -> None:
+    user = Driver(page, studio.url)
+    name = user.names()[-1]
+    page.locator(".dc-layer-pick", has_text=name).first.click()
+    slider = page.get_by_role("slider", name="Keep shape")
+    for kind in ("canny", "soft"):
+        _patch(page, f"store.patch({{ edges: '{kind}' }})")
+        why = no_shape(card("embedded"), LoadOptions(), kind)
+        if why is None:
+            expect(slider).to_be_enabled()
+        else:
+            expect(slider).to_be_disabled()
+            expect(page.get_by_text(why)).to_be_visible()
+    _patch(page, "store.patchLayer(store.selected, { keep_shape: 0.5 })")
+    expect(slider).to_be_enabled()
+    page.get_by_role("button", name="Keep shape: back to the default").click()
+    assert user.layer(name)["keep_shape"] is None
+    expect(slider).to_be_disabled()
+
+
+def _patch(page: Page, what: str) -> None:
+    page.evaluate(
+        f"() => {{ const {{ store }} = document.querySelector('[data-ready]').decollage; {what}; }}"
+    )
