@@ -40,8 +40,8 @@ _CLASSES = {
     "ChromaPipeline": CHROMA,
 }
 _TEXT = {"sd": 768, "sdxl": 2048}
-"""How wide text is in the UNets that the cards' ControlNets and IP-Adapters were made for: of Stable Diffusion 1, not 2,
-and XL."""
+"""How wide text is in the UNets that the cards' ControlNets and IP-Adapters were made for: of Stable Diffusion 1, not
+2, and XL."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _Config = Callable[[str], dict[str, Any]]
