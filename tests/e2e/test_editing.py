@@ -109,8 +109,10 @@ def test_learn_look_is_switched_for_one_layer(user: Driver, cutout: Path) -> Non
 
 
 def test_picture_as_prompt_is_off_with_its_reason(user: Driver, cutout: Path) -> None:
-    """The embedded model has no adapter: the slider stands still, and what a file has set can be taken back."""
+    """The embedded model has no adapter: the slider is out of the way and stands still."""
     user.upload(cutout)
+    expect(user.page.get_by_text("This model has no IP-Adapter.")).to_be_hidden()
+    user.page.locator("summary", has_text="Not with this model").click()
     slider = user.page.get_by_role("slider", name="Picture as prompt")
     expect(slider).to_be_disabled()
     expect(user.page.get_by_label("Picture as prompt, as a number")).to_be_disabled()

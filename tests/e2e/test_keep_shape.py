@@ -14,6 +14,9 @@ def test_the_slider_says_why_it_cannot_act(page: Page, studio: Studio) -> None:
     user = Driver(page, studio.url)
     name = user.names()[-1]
     page.locator(".dc-layer-pick", has_text=name).first.click()
+    aside = page.locator("summary", has_text="Not with this model")
+    if aside.is_visible():
+        aside.click()
     slider = page.get_by_role("slider", name="Keep shape")
     for kind in ("canny", "soft"):
         _patch(page, f"store.patch({{ edges: '{kind}' }})")

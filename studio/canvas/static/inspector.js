@@ -44,10 +44,19 @@
     });
     const sliders = Object.fromEntries(STRENGTHS.map((word) => [word, D.slider(words[word], change(word))]));
 
-    const noPrompt = h("p", { class: "dc-quiet", text: words.no_image_prompt.hint });
-    sliders.image_prompt.element.append(noPrompt);
-    const noShape = h("p", { class: "dc-quiet", role: "note" });
-    sliders.keep_shape.element.append(noShape);
+    // why a model cannot do a word, or ""; the rest every model can
+    const refusals = {
+      keep_shape: () => app.model.no_shape[store.doc.edges] ?? "",
+      image_prompt: () => (app.model.image_prompt ? "" : words.no_image_prompt.hint),
+    };
+    const notes = Object.fromEntries(
+      Object.keys(refusals).map((word) => [word, h("p", { class: "dc-quiet", role: "note" })]),
+    );
+    for (const [word, note] of Object.entries(notes)) sliders[word].element.append(note);
+    const strengths = h("div", { class: "dc-stack" });
+    const refused = h("div", { class: "dc-stack" });
+    const refusedFold = D.fold("Not with this model", false, refused);
+    let shownRefused = null;
 
     const look = D.check("Learn look", change("look"), { about: words.look.hint });
 
@@ -72,13 +81,32 @@
       h("div", { class: "dc-pair" }, name.element, prompt.element),
       mute,
       negative.element,
-      ...STRENGTHS.map((word) => sliders[word].element),
+      strengths,
       look.element,
       offers.element,
+      refusedFold,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
     );
     const empty = h("p", { class: "dc-quiet dc-empty", text: "Select a layer to set its words and how far it may change." });
     const element = h("section", { class: "dc-inspector", "aria-label": "Selected layer" }, filled, empty);
+
+    /** What the model cannot do goes out of the way, with the reason; what is set stays, and can be taken back. */
+    function sort(layer) {
+      const out = [];
+      for (const [word, refusal] of Object.entries(refusals)) {
+        const why = refusal();
+        notes[word].textContent = why;
+        notes[word].hidden = !why;
+        sliders[word].allow(!why || Boolean(layer[word]));
+        if (why && !layer[word]) out.push(word);
+      }
+      if (shownRefused === out.join()) return; // moving a slider takes its focus, and ends a drag
+      shownRefused = out.join();
+      const elements = (those) => those.map((word) => sliders[word].element);
+      strengths.replaceChildren(...elements(STRENGTHS.filter((word) => !out.includes(word))));
+      refused.replaceChildren(...elements(out));
+      refusedFold.hidden = !out.length;
+    }
 
     function show() {
       const layer = store.current;
@@ -91,14 +119,7 @@
       negative.show(layer.negative ?? "");
       mute.hidden = layer.prompt.trim() !== "";
       for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
-      const able = app.model.image_prompt;
-      sliders.image_prompt.allow(able);
-      noPrompt.hidden = able;
-      const why = app.model.no_shape[store.doc.edges] ?? "";
-      noShape.textContent = why;
-      noShape.hidden = !why;
-      // what is set stays, and can be taken back
-      sliders.keep_shape.allow(!why || Boolean(layer.keep_shape));
+      sort(layer);
       look.show(layer.look);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));
