@@ -157,7 +157,7 @@ STILL_LIFE = Published(
         Shown("orange", Cutout("carrot", 206, 204, 56), "carrot", (0.5, 0.2, 0.6, 0.5)),
     ),
 )
-"""Cloth: a purple surface; pitcher: a teapot; wine bottle: grapes; orange: a carrot."""
+"""Cloth: a purple surface; pitcher: a teapot; wine bottle: a pineapple; orange: a carrot."""
 
 SCENES = {
     "living-room": LIVING_ROOM,

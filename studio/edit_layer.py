@@ -187,8 +187,9 @@ def edit_layer(
 def read_result(path: Path, layer_id: str) -> tuple[Pixels, tuple[Collage, Library] | None]:
     """A picture file to edit, uint8 (height, width, 3), and the collage it carries, None where it carries none.
 
-    Where this very layer was rendered last on another picture, it is that picture, so that the rendering is replaced;
-    of which collage it was made is not known then. Raises `PictureError` when the file cannot be read.
+    Where this very layer was rendered last on another picture, it is that picture, so that the rendering is replaced.
+    The collage is the file's even then: a layer that lies elsewhere now may show on both. Raises `PictureError` when
+    the file cannot be read.
     """
     pixels = read_pixels(path)
     try:
@@ -196,7 +197,7 @@ def read_result(path: Path, layer_id: str) -> tuple[Pixels, tuple[Collage, Libra
         under = png.read_underneath(path.read_bytes(), pixels, layer_id)
     except DocumentError:
         return pixels, None
-    return (pixels, before) if under is None else (under, None)
+    return (pixels if under is None else under), before
 
 
 def feathered(mask: Pixels, feather: float, free: Plane) -> Pixels:
@@ -271,7 +272,9 @@ def _in_crop(one: LayerRequest, mask: Pixels, chosen: bool, crop: Crop, store: P
     """A layer as the crop has it: the chosen one free as it asks to be, the others held, their words with them."""
     feather = min(MAX_FEATHER, one.feather * crop.scale)
     held: dict[str, Any] = (
-        {} if chosen else {"harmonize": 0.0, "vary": 0.0, "look": None, "image_prompt": None}
+        {}
+        if chosen
+        else {"harmonize": 0.0, "vary": 0.0, "keep_shape": 0.0, "look": None, "image_prompt": None}
     )
     return dataclasses.replace(one, mask=store.put(_cut(mask, crop)), feather=feather, **held)
 

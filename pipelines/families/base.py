@@ -19,7 +19,7 @@ from pipelines.request import LayerRequest, RenderRequest
 
 NO_LOOK = "learned embeddings are for Stable Diffusion 1 and 2, XL and FLUX.1"
 NO_IMAGE_PROMPT = "masked image prompts (IP-Adapter) are for Stable Diffusion 1 and XL"
-NO_CONTROL = "ControlNets are for Stable Diffusion 1 and 2, XL and the embedded model"
+NO_CONTROL = "ControlNets are for Stable Diffusion 1, 2 and XL"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

@@ -46,10 +46,7 @@ def controlnet_of(card: ModelCard, options: LoadOptions, edges: str) -> str | No
 def no_shape(card: ModelCard, options: LoadOptions, edges: str) -> str | None:
     """Why a model cannot keep shapes, in one sentence with what to do; None where it can. Looks nothing up."""
     if card.family not in FAMILIES:
-        return (
-            f"{card.name} cannot keep shapes; use Stable Diffusion 1, 2, XL or the embedded model, or lower Harmonize "
-            "instead."
-        )
+        return f"{card.name} cannot keep shapes; use Stable Diffusion 1.5 or XL, or lower Harmonize instead."
     if controlnet_of(card, options, edges) is None:
         return (
             f"{card.name} has no ControlNet for {edges} edges; give one with --controlnet, or lower Harmonize "

@@ -96,7 +96,7 @@ def to_collage(page: object, uploads: Uploads) -> tuple[Collage, Library]:
 
 
 def sketch(page: object) -> tuple[Collage, dict[str, tuple[int, int]]]:
-    """Canvas and layers of a page document whose pictures may be missing, and the pictures' sizes by layer id.
+    """What decides starting values, of a page document whose pictures may be missing, and their sizes by layer id.
 
     Raises `FieldError` for what is no document or out of bounds.
     """
@@ -112,7 +112,8 @@ def sketch(page: object) -> tuple[Collage, dict[str, tuple[int, int]]]:
             raise FieldError("the page sent a layer without a size; load the page again.")
         sizes[str(layer.get("id"))] = (int(sides[0]), int(sides[1]))  # type: ignore[arg-type]
         layers.append({**_without(layer, (*LAYER_ONLY, "mask")), "picture": _UNREAD})  # type: ignore[dict-item]
-    return Collage.from_dict({"canvas": page.get("canvas"), "layers": layers}), sizes
+    kept = {field: page[field] for field in ("canvas", "model", "edges") if field in page}
+    return Collage.from_dict({**kept, "layers": layers}), sizes
 
 
 def _without(part: object, fields: tuple[str, ...]) -> object:

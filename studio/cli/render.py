@@ -138,7 +138,9 @@ def render(
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
-        if save_edges and prepared.request.collage is not None:
+        if save_edges and prepared.request.collage is None:
+            _warn(Warned("there is no flat collage, so no edges are saved."))
+        elif save_edges and prepared.request.collage is not None:
             shown = edges(store.get(prepared.request.collage), prepared.request.edges)
             held = io.BytesIO()
             Image.fromarray(shown).save(held, "PNG")

@@ -44,5 +44,5 @@ def unpack(data: bytes, whole: Pixels, layer: str) -> Pixels | None:
         under = whole.copy()
         under[top : top + part.shape[0], left : left + part.shape[1]] = part
         return under if digest(under) == facts["on"] else None
-    except (PictureError, ValueError, LookupError, TypeError, RecursionError):
+    except (PictureError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

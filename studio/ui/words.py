@@ -42,7 +42,7 @@ WORDS: dict[str, Word] = {
         "Keep shape",
         "How strongly the layer's outlines are kept while its pixels may change: a ControlNet sees the edges of the "
         "flat collage and acts inside this layer only (shape strength in Collage Diffusion). It makes a run slower; 0 "
-        "costs nothing.",
+        "costs nothing. The first time its ControlNet is downloaded.",
     ),
     "image_prompt": Word(
         "Picture as prompt",
@@ -165,7 +165,8 @@ HINTS: dict[str, str] = {
     "guidance_interval": "Guidance acts only between two noise levels, so that the composition forms freely and the "
     "images differ more.",
     "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "
-    "outside its softened edge not one pixel changes.",
+    "outside its softened edge not one pixel changes. A layer that was the last to be rendered on it replaces that "
+    "rendering.",
     "suggest": "Fills in what you have not set, from the layer's size and place, and says why.",
     "axis": "How the parts of a picture find their match in the reference.",
 }

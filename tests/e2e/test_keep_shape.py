@@ -28,9 +28,12 @@ def test_the_slider_says_why_it_cannot_act(page: Page, studio: Studio) -> None:
             expect(page.get_by_text(why)).to_be_visible()
     _patch(page, "store.patchLayer(store.selected, { keep_shape: 0.5 })")
     expect(slider).to_be_enabled()
+    inside = page.locator("details", has_text="Not with this model").get_by_role("slider", name="Keep shape")
+    expect(inside).to_have_count(0)
     page.get_by_role("button", name="Keep shape: back to the default").click()
     assert user.layer(name)["keep_shape"] is None
     expect(slider).to_be_disabled()
+    expect(inside).to_have_count(1)
 
 
 def _patch(page: Page, what: str) -> None:

@@ -129,7 +129,7 @@ def test_without_words_there_is_nothing_to_insist_on() -> None:
     assert set(found(layer("a", prompt=" "))["a"]) == {"harmonize", "feather"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_all_values_are_inside_their_bounds(
     data: st.DataObject, collages: st.SearchStrategy[Collage], few_pictures: Library

@@ -191,9 +191,14 @@
 
     /** Values that the server suggests for the layers; null when it does not answer. */
     async suggest() {
-      const { canvas, layers } = this.store.doc;
+      const { canvas, layers, model, edges } = this.store.doc;
       try {
-        return await this.server.suggest({ canvas, layers: layers.map((layer) => ({ ...layer, picture: null, mask: null })) });
+        return await this.server.suggest({
+          canvas,
+          model,
+          edges,
+          layers: layers.map((layer) => ({ ...layer, picture: null, mask: null })),
+        });
       } catch {
         return null;
       }

@@ -97,15 +97,20 @@
         const why = refusal();
         notes[word].textContent = why;
         notes[word].hidden = !why;
-        sliders[word].allow(!why || Boolean(layer[word]));
-        if (why && !layer[word]) out.push(word);
+        // 0 may be on the way of a drag that has not ended
+        const held = document.activeElement === sliders[word].range && strengths.contains(sliders[word].range);
+        const stays = !why || Boolean(layer[word]) || held;
+        sliders[word].allow(stays);
+        if (!stays) out.push(word);
       }
       if (shownRefused === out.join()) return; // moving a slider takes its focus, and ends a drag
       shownRefused = out.join();
+      const focused = document.activeElement;
       const elements = (those) => those.map((word) => sliders[word].element);
       strengths.replaceChildren(...elements(STRENGTHS.filter((word) => !out.includes(word))));
       refused.replaceChildren(...elements(out));
       refusedFold.hidden = !out.length;
+      if (element.contains(focused)) focused.focus({ preventScroll: true });
     }
 
     function show() {

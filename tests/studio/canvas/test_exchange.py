@@ -66,7 +66,7 @@ def test_there_and_back(made: Collage, library: Library, folder: Folder) -> None
 
 
 @given(data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_collage_there_and_back(
     data: st.DataObject, collages: st.SearchStrategy[Collage], few_pictures: Library, folder: Folder
 ) -> None:
@@ -201,6 +201,20 @@ def test_a_sketch_needs_no_pictures(made: Collage, library: Library, folder: Fol
     found = suggest({"canvas": page["canvas"], "layers": bare})
     assert [(one["layer"], one["word"]) for one in found] == [("a", "harmonize"), ("a", "feather")]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_sketch_says_for_which_model(made: Collage, library: Library, folder: Folder) -> None:
+    page = to_page(made.replace_layer("a", attend_inside=None, prompt="a cat"), library, folder.keep)
+    bare = [{**layer, "picture": None, "mask": None} for layer in page["layers"]]
+    insist = {
+        model: [
+            one["value"]
+            for one in suggest({"canvas": page["canvas"], "model": model, "layers": bare})
+            if one["word"] == "attend_inside"
+        ]
+        for model in ("embedded", "sdxl")
+    }
+    assert 0 < insist["embedded"][0] < insist["sdxl"][0]
 
 
 @pytest.mark.parametrize(

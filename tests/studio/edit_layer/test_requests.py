@@ -150,3 +150,10 @@ def test_the_edited_layer_alone_has_its_picture_as_prompt(library: Library) -> N
     held, asked = (layer.image_prompt for layer in edit.request.layers)
     assert held is None and asked is not None and asked.strength == 0.6
     assert store.get(asked.cutout).shape[2] == 4
+
+
+def test_the_edited_layer_alone_keeps_its_shape(library: Library) -> None:
+    """Or a ControlNet would be fetched, and run in each step, for what is held anyway."""
+    car, cat = disc(library, "car", keep_shape=0.4), disc(library, "cat", x=180.0, keep_shape=0.6)
+    edit = edit_layer(collage_of(cat, car), library, PictureStore(), UNDER, "car")
+    assert [layer.keep_shape for layer in edit.request.layers] == [0.0, 0.4]

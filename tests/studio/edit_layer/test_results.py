@@ -56,8 +56,8 @@ def test_the_same_layer_again_is_rendered_on_what_lay_underneath(
     path.write_bytes(png.embed_result(result, 0, collage, library, edit.made_on))
     picture = result.pictures[0]
     pixels, carried = read_result(path, "car")
-    assert np.array_equal(pixels, UNDER) and carried is None
     remade, pictures = png.read(path)
+    assert np.array_equal(pixels, UNDER) and carried is not None and carried[0] == remade
     assert np.array_equal(edited(engine, remade, pictures, "car", pixels)[1].pictures[0], picture)
     over_itself = edited(engine, remade, pictures, "car", picture)[1].pictures[0]
     assert not np.array_equal(over_itself, picture), "half of it would show through"
@@ -88,6 +88,7 @@ def test_of_what_lay_underneath_only_what_changed_is_kept(engine: Counted, libra
         lambda data: data.replace(b'"at": [', b'"at": [-1', 1),
         lambda data: data.replace(b'"at": [', b'"at": [9999', 1),
         lambda data: data.replace(b'"at": [', b'"to": [', 1),
+        lambda data: data.replace(b'"at": [', b'"at": [1e999, ', 1),
     ],
 )
 def test_what_lay_underneath_is_not_believed_when_damaged(damage: Callable[[bytes], bytes]) -> None:

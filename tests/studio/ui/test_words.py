@@ -7,7 +7,9 @@ import json
 import pytest
 from pydantic import BaseModel
 
+from pipelines.loading import LoadOptions
 from pipelines.models import card
+from pipelines.models.ip_adapter import SD15
 from studio.document import Avoid, Background, Collage, Layer
 from studio.to_request import DEFAULTS, RANGES
 from studio.ui.settings import cutouts, offered_models, preset_names, settings
@@ -62,7 +64,7 @@ def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
 def test_the_page_knows_which_models_take_a_picture_as_prompt() -> None:
     cards = [card(name) for name in ("embedded", "sd15", "sd21", "flux")]
     assert [one["image_prompt"] for one in settings(cards)["models"]] == [False, True, False, False]
-    named = settings(cards, ip_adapter=True)["models"]
+    named = settings(cards, LoadOptions(ip_adapter=SD15))["models"]
     assert [one["image_prompt"] for one in named] == [True, True, True, False]
 
 
