@@ -188,6 +188,7 @@ class _Job:
         self.looks: tuple[dict[str, object], ...] = ()
         self.adapter: IPAdapter | None = None
         self.controlnet: Any = None
+        self.control: str | None = None
         self.calls = 0
         self.last_preview = float("-inf")
         self.last_bytes = float("-inf")
@@ -245,6 +246,8 @@ class _Job:
             report["looks"] = list(self.looks)
         if self.adapter is not None:
             report["ip_adapter"] = str(self.adapter)
+        if self.control is not None:
+            report["controlnet"] = self.control
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
     def _on_bytes(self, done: int, total: int) -> None:
@@ -263,8 +266,8 @@ class _Job:
         request = self.request
         schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
-        self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
         self.controlnet = self._controlnet(loaded)
+        self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
         with with_looks(
             loaded, request, self.pictures, self.engine.looks, self._on_learning, self.warn
         ) as worn:  # learned on the model alone, so before the adapter is in it
@@ -275,7 +278,7 @@ class _Job:
     def _controlnet(self, loaded: Loaded) -> Any:
         """What keeps shapes in this run, loaded on first use; None where no layer asks for it."""
         request = self.request
-        asking = next((layer for layer in request.layers if layer.keep_shape), None)
+        asking = next((layer for layer in request.layers if layer.keeps_shape), None)
         if asking is None:
             return None
         source = controlnet_of(loaded.card, self.engine.options, request.edges)
@@ -290,6 +293,7 @@ class _Job:
             loaded.controlnets[source] = load_controlnet(
                 source, loaded.pipe, denoiser, self.engine.options, self._on_bytes
             )
+        self.control = source
         return loaded.controlnets[source]
 
     def _on_learning(self, layer: str, step: int, steps: int) -> None:

@@ -97,6 +97,16 @@ class LayerRequest:
     def __post_init__(self) -> None:
         _to_floats(self)
 
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether a ControlNet has anything to do here: a frozen layer keeps its shape without."""
+        return self.keep_shape > 0 and self.harmonize > 0
+
+    @property
+    def is_image_prompt(self) -> bool:
+        """Whether the cut-out is to act as a prompt; in a frozen layer nothing could come of it."""
+        return self.image_prompt is not None and self.image_prompt.strength > 0 and self.harmonize > 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class AvoidRequest:

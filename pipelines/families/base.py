@@ -83,12 +83,12 @@ class Family:
 
         other = "use learn look" if self.encoders else "lower harmonize to keep the cut-out's own look"
         for layer in request.layers:
-            if layer.image_prompt is not None and not self.image_prompts:
+            if layer.is_image_prompt and not self.image_prompts:
                 raise UnsupportedError(
                     f"layer {layer.name!r}: image prompt cannot be used with {request.model}: {NO_IMAGE_PROMPT}; set "
                     f"it to 0, and {other}."
                 )
-            if layer.keep_shape and not self.controlled:
+            if layer.keeps_shape and not self.controlled:
                 raise UnsupportedError(
                     f"layer {layer.name!r}: keep shape cannot be used with {request.model}: {NO_CONTROL}; set it to 0, "
                     "and lower harmonize to keep the cut-out's own shape."

@@ -70,11 +70,11 @@ class Adapter:
         """The UNet with this adapter, one image prompt for each of ``strengths`` (0 to 1)."""
         place: Any = {"device": unet.device, "dtype": unet.dtype}
         with restored(unet):
-            for name, processor in self.processors.items():
-                processor.scale = [list(strengths)]
-                unet.get_submodule(name).set_processor(processor.to(**place))  # type: ignore[operator]
-            _project(unet, self.projection.to(**place), "ip_image_proj")
             try:
+                for name, processor in self.processors.items():
+                    processor.scale = [list(strengths)]
+                    unet.get_submodule(name).set_processor(processor.to(**place))  # type: ignore[operator]
+                _project(unet, self.projection.to(**place), "ip_image_proj")
                 yield
             finally:
                 self.rest()
@@ -98,7 +98,8 @@ def load(pipe: Any, family: Any, model: str, source: IPAdapter, say: Callable[[i
     try:
         folder = _files(source, say)
         parent, _, name = source.weights.rpartition("/")
-        with restored(unet), quiet():
+        # parts are made with random numbers before their weights are read
+        with torch.random.fork_rng(devices=[]), restored(unet), quiet():
             before = {id(processor) for _, processor in _processors(unet)}
             made.load_ip_adapter(
                 str(folder),

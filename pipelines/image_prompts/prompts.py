@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 def prompting(request: RenderRequest) -> list[LayerRequest]:
     """The layers whose cut-out is a prompt; not one that is frozen, in which nothing could come of it."""
-    return [
-        layer
-        for layer in request.layers
-        if layer.image_prompt is not None and layer.image_prompt.strength > 0 and layer.harmonize > 0
-    ]
+    return [layer for layer in request.layers if layer.is_image_prompt]
 
 
 def prepare(

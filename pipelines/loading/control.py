@@ -21,6 +21,7 @@ FAMILIES = ("sd", "sdxl")
 FOLDER = "controlnet"
 """Inside a model's own folder: a ControlNet for Canny edges that came with it."""
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+SHARDS = "diffusion_pytorch_model-*-of-*.safetensors"
 SHAPE = (
     "in_channels",
     "block_out_channels",
@@ -84,7 +85,7 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
         _check_fits(name, json.loads(config.read_text(encoding="utf-8")), denoiser.config)
         if not here:
             kinds = ["diffusion_pytorch_model.bin"] if options.allow_pickle else []
-            path = fetch(source, [CONFIG, WEIGHTS, f"{WEIGHTS}.index.json", *kinds], say)
+            path = fetch(source, [CONFIG, WEIGHTS, f"{WEIGHTS}.index.json", SHARDS, *kinds], say)
         files = sorted(path.glob("*.safetensors"))
         if not files and not options.allow_pickle:
             raise ModelError(pickled(source))

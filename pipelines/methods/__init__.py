@@ -40,7 +40,7 @@ def methods_for(request: RenderRequest) -> list[Method]:
         chosen.append(Vary())
     if (request.spread or varies) and request.images > 1:
         chosen.append(Spread())
-    if any(layer.keep_shape for layer in request.layers):
+    if any(layer.keeps_shape for layer in request.layers):
         chosen.append(LayerControl())
     if request.cads:
         chosen.append(Cads())

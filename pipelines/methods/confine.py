@@ -31,7 +31,7 @@ def role_rows(step: Step, role: str) -> list[int]:
     if role == "prompt":
         return list(step.conditional)
     if role == "reference":
-        return list(step.references)
+        return list(step.references.values())
     conditional = set(step.conditional)
     return [row for branch in step.branches for row in branch if row not in conditional]
 

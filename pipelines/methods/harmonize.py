@@ -20,6 +20,8 @@ from pipelines.errors import EngineError
 from pipelines.methods.base import Method, Run, area_resized
 from pipelines.schedulers import noised
 
+LEAST = 1e-7
+"""Less of a blurred mask is nothing: transforms leave 1e-17 everywhere."""
 ROUNDING = 1e-3
 """Of a step: means of float32 strengths such as .28 must count as 7 of 25 steps, .92 as 184 of 200."""
 
@@ -50,7 +52,7 @@ def gaussian(mask: torch.Tensor, radius: float) -> torch.Tensor:
         length = rows.shape[-1]
         circular = torch.fft.irfft(torch.fft.rfft(rows) * torch.fft.rfft(taps, length), length)
         blurred = circular[:, 2 * reach :].T  # before that the two ends of the padded row meet
-    return blurred.to(mask.dtype)
+    return torch.where(blurred < LEAST, 0.0, blurred).clamp_max(1).to(mask.dtype)
 
 
 def strength_map(

@@ -53,7 +53,7 @@ class LayerControl(Method):
         masks = [torch.from_numpy(run.pictures.get(one.mask).copy()).float() / 255 for one in request.layers]
         self._strengths = strength_map(
             torch.stack(masks),
-            [layer.keep_shape for layer in request.layers],
+            [layer.keep_shape if layer.keeps_shape else 0.0 for layer in request.layers],
             0.0,
             [layer.feather for layer in request.layers],
         ).to(run.device)

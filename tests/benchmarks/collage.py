@@ -224,6 +224,10 @@ def sheet(folder: Path, labels: Sequence[str]) -> Image.Image:
     return common.grid([list(row) for row in zip(*columns, strict=True)], 112, labels)
 
 
+DECIDES = ("guidance", "scheduler", "inside", "outside", "learn_steps", "cutouts", "seed", "prompts")
+"""What every claim's rows depend on, beside the claim's own settings: kept rows of others are not taken up."""
+
+
 def main() -> None:
     """Command line."""
     from tests.benchmarks import collage_shape
@@ -260,11 +264,14 @@ def main() -> None:
     raw_path = out / "collage.json"
     raw: dict[str, Any] = json.loads(raw_path.read_text()) if raw_path.exists() else {"claims": {}}
     raw |= {"protocol": settings, "no shape": why}
+    raw["claims"] = {name: one for name, one in raw["claims"].items() if one["weights"] == weights}
+    if why is not None:
+        raw["claims"].pop("shape", None)
     for claim in claims:
         if claim == "shape" and why is not None:
             print(f"keep shape is left out: {why}")
             continue
-        shared = [settings[name] for name in ("guidance", "scheduler", "inside", "outside", "learn_steps")]
+        shared = [settings[name] for name in DECIDES]
         decides = [settings[claim], shared, seed, weights, common.weights_digest(judge_folder(options.judge))]
         name = f"collage-{claim}-{common.digest([*decides, bench.shape and claim == 'ladder'])}"
         make: Callable[[int], Shot] = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.errors import DecollageError
+from pipelines.errors import UnsupportedError
 from pipelines.pictures import Pixels
 from tests.benchmarks.collage_measures import edge_agreement
 
@@ -16,7 +16,7 @@ def refusal(bench: Any) -> str | None:
     _, laid = bench.laid("shape", 0)
     try:
         bench.draw(laid, layers=laid.layers(keep_shape=1.0), steps=1)
-    except DecollageError as error:
+    except UnsupportedError as error:
         return str(error)
     return None
 

@@ -213,12 +213,12 @@ def kept_rows(
     path.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     if path.exists():
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")][:count]
-    with path.open("w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-        file.flush()
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        # what a stop left of a line is cut off; rows beyond ``count`` stay kept
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with path.open("a") as file:
         for k in track(range(len(rows), count), what):
             rows.append(make(k))
             file.write(json.dumps(rows[-1]) + "\n")
             file.flush()
-    return rows
+    return rows[:count]

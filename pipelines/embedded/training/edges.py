@@ -177,13 +177,16 @@ class Teaching:
         now = {name: p.clone() for name, p in self.controlnet.state_dict().items()}
         self.controlnet.load_state_dict(self.average)
         sums = [0.0, 0.0]
-        for _ in range(batches):
-            drawn = shapes(rng, held_out=True)
-            noisy, times, target = diffuse(drawn[0], self.alphas, generator)
-            for k, strength in enumerate((1.0, 0.0)):
-                with self.accelerator.autocast():
-                    sums[k] += F.mse_loss(self.predict(noisy, times, drawn, strength).float(), target).item()
-        self.controlnet.load_state_dict(now)
+        try:
+            for _ in range(batches):
+                drawn = shapes(rng, held_out=True)
+                noisy, times, target = diffuse(drawn[0], self.alphas, generator)
+                for k, strength in enumerate((1.0, 0.0)):
+                    with self.accelerator.autocast():
+                        error = F.mse_loss(self.predict(noisy, times, drawn, strength).float(), target)
+                    sums[k] += error.item()
+        finally:  # a stop may come here, and what is saved then are the weights
+            self.controlnet.load_state_dict(now)
         return sums[0] / batches, sums[1] / batches
 
     def load(self, path: Path) -> None:

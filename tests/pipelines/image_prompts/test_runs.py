@@ -20,7 +20,7 @@ from pipelines.loading import LoadOptions
 from pipelines.models.ip_adapter import IPAdapter
 from pipelines.pictures import PictureStore
 from pipelines.request import LookRequest, RenderRequest
-from tests.pipelines import tiny, tiny_adapter
+from tests.pipelines import control, tiny, tiny_adapter
 from tests.pipelines.image_prompts.conftest import CUTOUT, prompt, state
 from tests.pipelines.test_adapters import apart, same
 
@@ -81,6 +81,35 @@ def test_with_every_method(adapters: Engine, loaded: Loaded, store: PictureStore
         )
         assert len(both) == 2 and apart(both, plain) > 2
         assert tiny.moved(*both) > 1
+
+
+@pytest.mark.parametrize("model", ["sd_noise", "sdxl"])
+def test_beside_a_controlnet(tmp_path: Path, store: PictureStore, model: str) -> None:
+    """A picture as prompt and a kept shape, with a reference's row beside: each acts, and nothing of either stays."""
+    made = control.engine_with(tmp_path / "control", model)
+    loaded = made.load(model)
+    source = tiny_adapter.save(tmp_path / "adapter", loaded.pipe.unet)
+    loaded.card = dataclasses.replace(loaded.card, ip_adapter=source)
+    before = state(loaded.pipe.unet)
+    both, shape, picture, plain = (
+        run(
+            made,
+            loaded,
+            request_of(
+                loaded, store, images=2, car={"keep_shape": kept}, cat=cat, avoids=(tiny.avoid(store),)
+            ),
+            store,
+        )
+        for kept, cat in (
+            (1.0, {"image_prompt": prompt(store)}),
+            (1.0, {}),
+            (0.0, {"image_prompt": prompt(store)}),
+            (0.0, {}),
+        )
+    )
+    assert min(apart(both, one) for one in (shape, picture, plain)) > 0.5
+    now = state(loaded.pipe.unet)
+    assert now.pop("random") == before.pop("random") and now == before
 
 
 def test_two_layers_have_a_prompt_each(adapters: Engine, store: PictureStore) -> None:

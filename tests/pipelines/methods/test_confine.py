@@ -49,7 +49,7 @@ def test_how_much_is_seen() -> None:
 
 
 def test_whose_rows() -> None:
-    step = Step(0, (1, 1), 4, (8, 8), [2, 3], [[0, 1], [2, 3]], references=[4])
+    step = Step(0, (1, 1), 4, (8, 8), [2, 3], [[0, 1], [2, 3]], references={0: 4})
     assert [role_rows(step, role) for role in ("prompt", "negative", "reference")] == [[2, 3], [0, 1], [4]]
     second = Step(0, (1, 1), 2, (8, 8), [], [[0, 1]])
     assert role_rows(second, "negative") == [0, 1] and role_rows(second, "prompt") == []

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipelines.engine import Engine
-from pipelines.errors import Cancelled, EngineError
+from pipelines.errors import Cancelled, EngineError, UnsupportedError
 from pipelines.events import Progress
 from pipelines.methods import methods_for
 from pipelines.methods.layer_control import LayerControl, scaled
@@ -148,6 +148,36 @@ def test_feather_softens_the_edge(engines: dict[str, Engine], store: PictureStor
             tiny.pictures(engine, request, store)
         reached.append(int((calls[0][0] != 0).any(0).any(0).sum()))
     assert reached[0] < reached[1]
+
+
+def test_beyond_the_feather_is_exactly_nothing(engines: dict[str, Engine], store: PictureStore) -> None:
+    """Three deviations from the layer's edge, whatever blurs it."""
+    corner = tiny.layer(store, "red car", tiny.box(0, 0, 16, 16), keep_shape=1.0, harmonize=1.0, feather=2.0)
+    with added(engines["sd_noise"], "sd_noise") as calls:
+        tiny.pictures(engines["sd_noise"], tiny.collage_request(store, "sd_noise", layers=(corner,)), store)
+    (cells, *_) = calls[0]
+    free = cells.shape[-1] * 24 // tiny.SIDE
+    assert (cells[..., free:, :] == 0).all() and (cells[..., free:] == 0).all()
+    assert (cells[..., : free // 2, : free // 2] != 0).any()
+
+
+def test_a_frozen_layer_needs_no_controlnet(store: PictureStore) -> None:
+    """It keeps its shape without, so none is looked for; the warning says so. One that is not is refused."""
+    bare = Engine(0)
+    bare.adopt("sd_noise", tiny.KINDS["sd_noise"](), tiny.card_for("sd_noise"))
+    frozen = tiny.collage_request(store, "sd_noise", cat={"keep_shape": 1.0, "harmonize": 0.0})
+    made = tiny.result(bare, frozen, store)
+    assert any("keeps its shape anyway" in one for one in made.report["warnings"])
+    assert "controlnet" not in made.report
+    with pytest.raises(UnsupportedError, match="keep shape needs a ControlNet"):
+        tiny.result(bare, tiny.collage_request(store, "sd_noise", cat={"keep_shape": 1.0}), store)
+
+
+def test_the_report_names_what_kept_the_shapes(engines: dict[str, Engine], store: PictureStore) -> None:
+    engine = engines["sd_noise"]
+    report = tiny.result(engine, whole(store, "sd_noise"), store).report
+    assert report["controlnet"] == engine.options.controlnet
+    assert "controlnet" not in tiny.result(engine, whole(store, "sd_noise", 0.0), store).report
 
 
 def test_scaled() -> None:
