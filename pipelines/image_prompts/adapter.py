@@ -115,7 +115,7 @@ def load(pipe: Any, family: Any, model: str, source: IPAdapter, say: Callable[[i
                 if id(processor) not in before and isinstance(processor, torch.nn.Module)
             }
             projection = unet.encoder_hid_proj
-    except DecollageError:
+    except (DecollageError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the libraries raise what they like
         raise ModelError(

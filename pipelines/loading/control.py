@@ -73,6 +73,7 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
     Raises `ModelError` where it cannot be had or was made for another model, before its weights are fetched.
     """
     import diffusers
+    import torch
     from safetensors import safe_open
 
     name = f"ControlNet {source!r}"
@@ -95,7 +96,7 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
                 union = union or "task_embedding" in weights.keys()  # noqa: SIM118 - no dict
         kind = diffusers.ControlNetUnionModel if union else diffusers.ControlNetModel
         made = kind.from_pretrained(str(path), dtype=denoiser.dtype, use_safetensors=bool(files))
-    except DecollageError:
+    except (DecollageError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the libraries raise what they like
         if Path(source).exists():
