@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.checks import check_pictures, in_vain, too_little
-from pipelines.errors import Cancelled, DecollageError, ModelError, UnsupportedError
+from pipelines.errors import Cancelled, DecollageError, ModelError
 from pipelines.events import (
     Downloading,
     Event,
@@ -33,7 +33,7 @@ from pipelines.events import (
     Started,
     Warned,
 )
-from pipelines.loading import LoadOptions, controlnet_of, load_controlnet, load_pipeline, load_tiny
+from pipelines.loading import LoadOptions, load_pipeline, load_tiny, prepare_controlnet
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -266,7 +266,8 @@ class _Job:
         request = self.request
         schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
-        self.controlnet = self._controlnet(loaded)
+        self.control = prepare_controlnet(loaded, request, self.engine.options, self._on_bytes)
+        self.controlnet = loaded.controlnets[self.control] if self.control is not None else None
         self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
         with with_looks(
             loaded, request, self.pictures, self.engine.looks, self._on_learning, self.warn
@@ -274,27 +275,6 @@ class _Job:
             self.looks = worn.facts
             with with_image_prompts(worn.loaded, worn.request, self.pictures) as ready:
                 return self._pictures(ready, worn.request, methods)
-
-    def _controlnet(self, loaded: Loaded) -> Any:
-        """What keeps shapes in this run, loaded on first use; None where no layer asks for it."""
-        request = self.request
-        asking = next((layer for layer in request.layers if layer.keeps_shape), None)
-        if asking is None:
-            return None
-        source = controlnet_of(loaded.card, self.engine.options, request.edges)
-        if source is None:
-            raise UnsupportedError(
-                f"layer {asking.name!r}: keep shape needs a ControlNet for {request.edges} edges, and {request.model} "
-                "has none; give one with --controlnet, or set keep shape to 0 and lower harmonize to keep the "
-                "cut-out's own shape."
-            )
-        if source not in loaded.controlnets:
-            denoiser = loaded.family.denoiser(loaded.pipe)
-            loaded.controlnets[source] = load_controlnet(
-                source, loaded.pipe, denoiser, self.engine.options, self._on_bytes
-            )
-        self.control = source
-        return loaded.controlnets[source]
 
     def _on_learning(self, layer: str, step: int, steps: int) -> None:
         self.check()

@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DecollageError, ModelError
+from pipelines.errors import DecollageError, ModelError, UnsupportedError
 from pipelines.loading.failures import first_line, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_file
 from pipelines.loading.options import LoadOptions
 from pipelines.models import ModelCard
+from pipelines.request import RenderRequest
 
 FAMILIES = ("sd", "sdxl")
 """Where a ControlNet can run beside the denoiser; each family says so of itself, and a test compares."""
@@ -65,6 +66,28 @@ def at_hand(source: str) -> bool:
         return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, CONFIG), str)
     except HFValidationError:  # a folder that is not there
         return False
+
+
+def prepare_controlnet(loaded: Any, request: RenderRequest, options: LoadOptions, say: Say) -> str | None:
+    """Have what keeps shapes in a run among ``loaded.controlnets``, loaded on first use; its folder or hub id, None
+    where no layer asks for it.
+
+    Raises `UnsupportedError` where none is known, and what `load_controlnet` raises.
+    """
+    asking = next((layer for layer in request.layers if layer.keeps_shape), None)
+    if asking is None:
+        return None
+    source = controlnet_of(loaded.card, options, request.edges)
+    if source is None:
+        raise UnsupportedError(
+            f"layer {asking.name!r}: keep shape needs a ControlNet for {request.edges} edges, and {request.model} has "
+            "none; give one with --controlnet, or set keep shape to 0 and lower harmonize to keep the cut-out's own "
+            "shape."
+        )
+    if source not in loaded.controlnets:
+        denoiser = loaded.family.denoiser(loaded.pipe)
+        loaded.controlnets[source] = load_controlnet(source, loaded.pipe, denoiser, options, say)
+    return source
 
 
 def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions, say: Say) -> Any:

@@ -14,8 +14,8 @@ from diffusers import ControlNetModel, ControlNetUnionModel
 from pipelines.engine import Engine
 from pipelines.errors import ModelError, UnsupportedError
 from pipelines.families import families
-from pipelines.loading import LoadOptions, at_hand, controlnet_of, load_controlnet, no_shape
-from pipelines.loading.control import FAMILIES
+from pipelines.loading import LoadOptions, at_hand, controlnet_of, no_shape
+from pipelines.loading.control import FAMILIES, load_controlnet
 from pipelines.models import CARDS, card
 from pipelines.pictures import PictureStore
 from pipelines.request import EDGES
