@@ -11,6 +11,7 @@ with w(σ) = log(log(σ + 1.01) + 1) and M the largest logit of that token over 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -35,6 +36,17 @@ def bias_columns(inside: torch.Tensor, outside: torch.Tensor, owner: torch.Tenso
     return torch.cat([rise, fall])
 
 
+def averaged(masks: torch.Tensor, sizes: list[tuple[int, int]]) -> Iterator[torch.Tensor]:
+    """Masks (n, H, W) over each of ``sizes``, largest first, as `area_resized` gives them: (n, h, w) each.
+
+    Where one grid halves the one before, it is averaged from that: the mean of means is the mean, and cheaper.
+    """
+    found = masks
+    for h, w in sizes:
+        found = area_resized(found if found.shape[1:] == (2 * h, 2 * w) else masks, (h, w))
+        yield found
+
+
 class LayerAttention(Method):
     """The bias of all layers, built once a token grid and once a step; 16 layers cost about what 2 do."""
 
@@ -51,13 +63,15 @@ class LayerAttention(Method):
             {token: number for number in strong for token in tokens[number]}
             for tokens in run.variant_tokens or [run.tokens]
         ]
-        places = list(dict.fromkeys(token for owner in owners for token in owner))
+        places = sorted({token for owner in owners for token in owner})
         self._run = run
         self._step: Step | None = None
         self._words: int | None = None
         self._rows: slice | list[int] = []
+        if places and places[-1] - places[0] < 2 * len(places):
+            places = list(range(places[0], places[-1] + 1))  # one piece: a view costs less than picking
+        self._places = places
         self._token = torch.tensor(places, device=device, dtype=torch.long)
-        self._last = max(places, default=-1)
         inside = torch.tensor([layer.attend_inside for layer in layers])
         outside = torch.tensor([layer.attend_outside for layer in layers])
         columns = []
@@ -71,8 +85,10 @@ class LayerAttention(Method):
         self._grids: dict[int, torch.Tensor] = {}
         if places:
             masks = [torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in layers]
-            for h, w in grids(run.latent_size):
-                self._grids[h * w] = self._spread_over((h, w), masks).to(device)
+            self._grids = {
+                shares.shape[1] * shares.shape[2]: self._spread_over(shares).to(device)
+                for shares in averaged(torch.stack(masks) / 255, grids(run.latent_size))
+            }
             kernel.logit_bias.append(self.logit_bias)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
@@ -99,9 +115,9 @@ class LayerAttention(Method):
             return None  # no words: an IP-Adapter's picture prompt
         places = joint.image(query.shape[2], step.latent_size) if joint else slice(0, query.shape[2])
         start = joint.text_start(step.latent_size) if joint else 0
-        if start + self._last >= key.shape[2]:
+        if start + self._places[-1] >= key.shape[2]:
             return None
-        tokens = self._token + start
+        tokens = self._tokens(start)
         spread = self._grids.get(places.stop - places.start)
         if spread is None:
             return None
@@ -122,8 +138,14 @@ class LayerAttention(Method):
                 bias[row, 0, tokens, places] = one[:, tokens].T
         return bias[..., : key.shape[2]]
 
+    def _tokens(self, start: int) -> slice | torch.Tensor:
+        """The biased tokens among keys whose text begins at ``start``."""
+        if len(self._places) == self._places[-1] - self._places[0] + 1:
+            return slice(start + self._places[0], start + self._places[-1] + 1)
+        return self._token + start
+
     @staticmethod
-    def _spread_over(grid: tuple[int, int], masks: list[torch.Tensor]) -> torch.Tensor:
-        """U (N, L+1) for a grid (h, w)."""
-        columns = [area_resized(mask[None] / 255, grid).flatten() for mask in masks]
-        return torch.stack([*columns, torch.ones(grid[0] * grid[1])], 1)
+    def _spread_over(shares: torch.Tensor) -> torch.Tensor:
+        """U (N, L+1) for what each cell of a grid has of each layer (L, h, w)."""
+        columns = shares.flatten(1)
+        return torch.cat([columns, torch.ones_like(columns[:1])]).T.contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.attention.tap import installed
 from pipelines.engine import Engine
-from pipelines.methods.base import Inputs, Run, grid_of
-from pipelines.methods.layer_attention import LayerAttention, bias_columns, weight
+from pipelines.methods.base import Inputs, Run, area_resized, grid_of, grids
+from pipelines.methods.layer_attention import LayerAttention, averaged, bias_columns, weight
 from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
@@ -44,6 +45,16 @@ def two(store: PictureStore) -> RenderRequest:
     return tiny.collage_request(
         store, car={"attend_inside": 0.8, "attend_outside": 0.3}, cat={"attend_outside": 1.0}
     )
+
+
+def far_apart(request: RenderRequest, words: int) -> RenderRequest:
+    """``words`` more of them before the last layer's own."""
+    assert request.layers[1].span is not None
+    start, end = request.layers[1].span
+    more = "and " * words
+    moved = dataclasses.replace(request.layers[1], span=(start + len(more), end + len(more)))
+    prompt = request.prompt[:start] + more + request.prompt[start:]
+    return request.replace(prompt=prompt, layers=(request.layers[0], moved))
 
 
 class TestWeight:
@@ -103,10 +114,13 @@ class TestFormula:
                     float(inside[layer] * m - outside[layer] * (1 - m)), abs=1e-6
                 )
 
+    @pytest.mark.parametrize("between", [0, 20], ids=["words side by side", "words far apart"])
     def test_against_the_paper_word_for_word(
-        self, engine: Engine, store: PictureStore, two: RenderRequest
+        self, engine: Engine, store: PictureStore, two: RenderRequest, between: int
     ) -> None:
+        two = far_apart(two, between)
         method, run = begun(engine, two, store)
+        assert run.tokens[1][0] - run.tokens[0][0] == 4 + between
         query, key = asked()
         bias = method.logit_bias(CROSS, query, key, 0.5)
         expected = torch.zeros(2, 64, 77)
@@ -209,6 +223,12 @@ class TestWhomItTouches:
     def test_grids_of_a_unet(self) -> None:
         assert [grid_of(n, (9, 17)) for n in (153, 45, 15, 6, 2)] == [(9, 17), (5, 9), (3, 5), (2, 3), (1, 2)]
         assert grid_of(7, (9, 17)) is None and grid_of(1, (8, 8)) == (1, 1)
+
+    @pytest.mark.parametrize("size", [(8, 8), (9, 17), (6, 10)])
+    def test_grids_from_the_grid_before_are_those_of_the_mask(self, size: tuple[int, int]) -> None:
+        masks = torch.rand(3, 96, 80, generator=torch.Generator().manual_seed(0))
+        for found, grid in zip(averaged(masks, grids(size)), grids(size), strict=True):
+            assert torch.allclose(found, area_resized(masks, grid), atol=1e-6)
 
     def test_half_precision_stays_finite(
         self, engine: Engine, store: PictureStore, two: RenderRequest
