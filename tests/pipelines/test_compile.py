@@ -17,7 +17,7 @@ from pipelines.methods import methods_for
 from pipelines.methods.base import Method
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
-from tests.pipelines import tiny
+from tests.pipelines import control, tiny
 from tests.pipelines import tiny_transformers as tt
 
 WAYS = ("torch.compile", "compile", "compile_repeated_blocks")
@@ -42,7 +42,11 @@ def compiled(pipe: Any, part: str, way: str) -> None:
 
 
 def sampled(
-    loaded: Loaded, request: RenderRequest, store: PictureStore, methods: list[Method]
+    loaded: Loaded,
+    request: RenderRequest,
+    store: PictureStore,
+    methods: list[Method],
+    controlnet: Any = None,
 ) -> tuple[list[Pixels], list[int]]:
     """The pictures, and how many graphs there were after each step."""
     graphs: list[int] = []
@@ -51,7 +55,15 @@ def sampled(
         graphs.append(counters["stats"]["unique_graphs"])
 
     pictures = sampling.sample(
-        loaded.pipe, loaded.family, loaded.card, request, store, methods, [7, 8], on_step
+        loaded.pipe,
+        loaded.family,
+        loaded.card,
+        request,
+        store,
+        methods,
+        [7, 8],
+        on_step,
+        controlnet=controlnet,
     )
     return pictures, graphs
 
@@ -98,3 +110,22 @@ def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way
     another, latest = sampled(loaded, others, store, methods_for(others))
     assert set(latest) == {graphs[-1]}, "nor with other masks and pictures of the same shapes"
     assert min(tiny.moved(a, b) for a, b in zip(another, found, strict=True)) > 0.1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_keep_shape_in_a_compiled_denoiser(store: PictureStore, way: str) -> None:
+    pipe, card = tiny.sdxl(), tiny.card_for("sdxl")
+    loaded, keeper = Engine().adopt("sdxl", pipe, card), control.controlnet(pipe.unet)
+    request = tiny.collage_request(store, "sdxl", steps=4, cat={"keep_shape": 0.8}, images=2)
+    off = tiny.collage_request(store, "sdxl", steps=4, images=2)
+    without = sampled(loaded, off, store, methods_for(off))[0]
+    plain = sampled(loaded, request, store, methods_for(request), keeper)[0]
+    compiled(pipe, "unet", way)
+    found, graphs = sampled(loaded, request, store, methods_for(request), keeper)
+    assert max(tiny.moved(a, b) for a, b in zip(found, plain, strict=True)) < 0.1
+    assert min(tiny.moved(a, b) for a, b in zip(found, without, strict=True)) > 0.3, "it acts"
+    assert graphs[0] > 0 and set(graphs) == {graphs[0]}, "not again from step to step"
+    other = request.replace(layers=(request.layers[0], dataclasses.replace(request.layers[1], keep_shape=0.3)))
+    again, later = sampled(loaded, other, store, methods_for(other), keeper)
+    assert set(later) == {graphs[0]}, "nor at another strength"
+    assert min(tiny.moved(a, b) for a, b in zip(again, found, strict=True)) > 0.1
