@@ -27,7 +27,7 @@ def gamma(value: float) -> bytes:
     return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256))
 
 
-def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+def profile(space: bytes, tags: dict[bytes, bytes], kind: bytes = b"mntr", between: bytes = b"XYZ ") -> bytes:
     """An ICC profile of version 2 made by hand (ICC.1:2001-04): header, table of tags, tags."""
     text = b"text\0\0\0\0free\0"
     name = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"made\0" + bytes(78)
@@ -37,7 +37,7 @@ def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
         table += key + struct.pack(">II", at + len(body), len(value))
         body += value + bytes(-len(value) % 4)
     header = struct.pack(
-        ">I4sI4s4s4s12s4s28s", at + len(body), b"", 0x02400000, b"mntr", space, b"XYZ ", b"", b"acsp", b""
+        ">I4sI4s4s4s12s4s28s", at + len(body), b"", 0x02400000, kind, space, between, b"", b"acsp", b""
     )
     return header + xyz(WHITE)[8:] + bytes(48) + table + body
 
@@ -49,6 +49,21 @@ def adobe_rgb() -> bytes:
 
 def grey_of(curve: float) -> bytes:
     return profile(b"GRAY", {b"kTRC": gamma(curve)})
+
+
+def inks() -> bytes:
+    """A printer without colours, its table an lut8 of two steps an ink: all cyan is L* 50, all black L* 0."""
+    corners = [
+        (round(255 * (1 - cyan / 2) * (1 - black)), 128, 128)
+        for cyan in (0, 1)
+        for _magenta in (0, 1)
+        for _yellow in (0, 1)
+        for black in (0, 1)
+    ]
+    same = struct.pack(">9i", *(65536 * one for one in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + same + bytes(range(256)) * 4
+    table += bytes(value for corner in corners for value in corner) + bytes(range(256)) * 3
+    return profile(b"CMYK", {b"A2B0": table}, b"prtr", b"Lab ")
 
 
 def encoded(linear: np.ndarray) -> np.ndarray:
@@ -124,9 +139,20 @@ def test_profiles_that_cannot_serve_are_ignored(data: bytes) -> None:
     assert (opened(Image.fromarray(given), data)[..., :3] == given).all()
 
 
+@pytest.mark.parametrize(
+    ("colour", "lightness"), [((0, 0, 0, 0), 100), ((255, 0, 0, 0), 50), ((0, 0, 0, 102), 60)]
+)
+def test_inks_are_read_by_their_profile(colour: tuple[int, int, int, int], lightness: float) -> None:
+    found = opened(Image.new("CMYK", (4, 4), colour), inks(), "TIFF")[0, 0]
+    expected = encoded(np.array(((lightness + 16) / 116) ** 3))
+    assert np.abs(found[:3] - expected).max() <= 2 and found[3] == 255
+    if colour[0]:
+        assert tuple(opened(Image.new("CMYK", (4, 4), colour), None, "TIFF")[0, 0, :3]) == (0, 255, 255)
+
+
 def test_a_colour_profile_on_inks_is_ignored() -> None:
-    inks = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
-    assert (opened(inks, adobe_rgb(), "TIFF") == opened(inks, None, "TIFF")).all()
+    red = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
+    assert (opened(red, adobe_rgb(), "TIFF") == opened(red, None, "TIFF")).all()
 
 
 def test_profiles_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
