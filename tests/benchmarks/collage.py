@@ -24,6 +24,7 @@ from PIL import Image
 from pipelines.embedded.judge import Judge
 from pipelines.embedded.training.scenes import render
 from pipelines.events import Finished, RenderResult
+from pipelines.loading.control import FOLDER as CONTROLNET
 from pipelines.measure.features import Features
 from pipelines.measure.layers import layer_numbers
 from pipelines.pictures import PictureStore, Pixels
@@ -227,6 +228,9 @@ def sheet(folder: Path, labels: Sequence[str]) -> Image.Image:
 DECIDES = ("guidance", "scheduler", "inside", "outside", "learn_steps", "cutouts", "seed", "prompts")
 """What every claim's rows depend on, beside the claim's own settings: kept rows of others are not taken up."""
 
+KEEPS = ("ladder", "shape")
+"""The claims in which layers keep their shape."""
+
 
 def main() -> None:
     """Command line."""
@@ -273,7 +277,10 @@ def main() -> None:
             continue
         shared = [settings[name] for name in DECIDES]
         decides = [settings[claim], shared, seed, weights, common.weights_digest(judge_folder(options.judge))]
-        name = f"collage-{claim}-{common.digest([*decides, bench.shape and claim == 'ladder'])}"
+        keeper = (
+            common.weights_digest(options.weights / CONTROLNET) if bench.shape and claim in KEEPS else None
+        )
+        name = f"collage-{claim}-{common.digest([*decides, keeper])}"
         make: Callable[[int], Shot] = (
             getattr(bench, claim) if claim != "shape" else lambda k: collage_shape.shape(bench, k)
         )
@@ -281,7 +288,13 @@ def main() -> None:
         rows = common.kept_rows(
             common.RUNS / f"{name}.jsonl", n, shot(make, common.RUNS / name), f"collage: {claim}"
         )
-        raw["claims"][claim] = {"n": n, "weights": weights, "machine": common.machine(), "rows": rows}
+        raw["claims"][claim] = {
+            "n": n,
+            "weights": weights,
+            "controlnet": keeper,
+            "machine": common.machine(),
+            "rows": rows,
+        }
         text, labels = section(claim, rows, settings)
         common.save_sheet(sheet(common.RUNS / name, labels), out / f"collage-{claim}.jpg")
         raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from pipelines.embedded.training.cutouts import CutoutStore
 from pipelines.embedded.training.scenes import Scene, sample_scene
 from pipelines.embedded.training.world import world
+from pipelines.loading.control import FOLDER as CONTROLNET
 from pipelines.measure.intervals import Interval
 from pipelines.pictures import Pixels
 from presets.build import WORLD, drawer_store, item
@@ -63,10 +64,15 @@ def hold_to(name: str, prompts: Sequence[str], freeze: bool) -> None:
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over the names and bytes of all weights of a model folder, shortened."""
+    """sha256 over the names and bytes of all weights of a model folder, shortened.
+
+    But for its ControlNet's, which act in no run that does not ask for them: those have a digest of their own.
+    """
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
-        total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        name = path.relative_to(folder)
+        if name.parts[0] != CONTROLNET:
+            total.update(name.as_posix().encode() + path.read_bytes())
     return total.hexdigest()[:16]
 
 

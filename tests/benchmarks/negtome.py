@@ -42,7 +42,6 @@ PARTS = ("spread", "avoid", "vary", "curves")
 CURVES = (
     ("source", "all", "guidance"),
     ("source", "all", "push"),
-    ("source", "first", "push"),
     ("released", "first", "push"),
 )
 """Axis, reference and way of each family of curves; the last is the released code's."""
