@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from pipelines.embedded.training.world import COLOURS, world
+from pipelines.request import AvoidRequest, RenderRequest
 from presets.build import WORLD
 from studio.variants import alternatives, variant
 from tests.benchmarks import common, negtome, negtome_scenes
-from tests.benchmarks.negtome_report import best, entropy, fall, section, slower
+from tests.benchmarks.negtome_curves import AVOIDS, CURVES, avoid_ways, best, cells, spread_ways
+from tests.benchmarks.negtome_measures import entropy, fall, slower
+from tests.benchmarks.negtome_report import section
 
 SETTINGS = common.protocol("negtome")
 
@@ -24,7 +27,7 @@ def test_alternatives_fill_in_what_the_prompt_leaves_open() -> None:
     chosen = world(WORLD)
     kinds = set()
     for k in range(SETTINGS["prompts_each"]):
-        scene = negtome_scenes.scene_of(k, SETTINGS["seed"])
+        scene = negtome_scenes.scene_of(k, SETTINGS)
         label, text = scene.items[0].label, negtome_scenes.alternatives_of(scene)
         (options,) = alternatives([text]).values()
         assert len(set(options)) == len(options) > 3
@@ -39,6 +42,24 @@ def test_alternatives_fill_in_what_the_prompt_leaves_open() -> None:
             assert all("skinned" in one and (" man " in one or " woman " in one) for one in said)
         kinds.add(label in chosen.recolourable)
     assert kinds == {True, False}
+
+
+def test_no_prompt_comes_twice() -> None:
+    own = SETTINGS["curves"]
+    counted = [negtome_scenes.scene_of(k, SETTINGS) for k in range(SETTINGS["prompts_each"])]
+    tuned = [negtome_scenes.scene_of(k, SETTINGS, "curves") for k in range(own["prompts_each"])]
+    told = {negtome_scenes.prompt_of(scene) for scene in (*counted, *tuned)}
+    assert len(told) == SETTINGS["prompts_each"] + own["prompts_each"]
+
+
+def test_every_cell_can_be_asked_for() -> None:
+    own = SETTINGS["curves"]
+    words = {word: SETTINGS[word] for word in ("scheduler", "guidance", "steps", "seed", "images")}
+    plain = RenderRequest(model="embedded", width=64, height=64, prompt="", **words)
+    avoid = AvoidRequest(name="reference", picture="0" * 64, alpha=1.0, threshold=0.5)
+    ways = spread_ways(own) | avoid_ways(own, avoid)
+    asked = {plain.replace(**changes) for changes in ways.values()}
+    assert len(asked) == len(ways) - 1, "all differ, but for off and avoid off"
 
 
 def test_entropy_counts_kinds_in_bits() -> None:
@@ -84,13 +105,15 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
             )
         else:
             row["off"] = one(plain, hits)
-            for kind in negtome.CURVES:
-                for alpha in SETTINGS["curves"]["alphas"]:
-                    for threshold in SETTINGS["curves"]["thresholds"]:
-                        lost = not good or alpha > 2
-                        row[" ".join([*kind, f"{alpha:g} {threshold:g}"])] = one(
-                            plain + 0.1 * alpha * (1 - threshold), fewer if lost else hits
-                        )
+            row["avoid off"] = one(plain, hits, **{"whole similarity": [0.6, 0.6]})
+            for kind in (*(" ".join(each) for each in CURVES), *AVOIDS):
+                for alpha, threshold in cells(SETTINGS["curves"]):
+                    lost = not good or alpha > 2
+                    more = 0.1 * alpha * (1 - threshold)
+                    row[f"{kind} {alpha:g} {threshold:g}"] = one(
+                        plain + more, fewer if lost else hits, **{"whole similarity": [0.6 - more] * 2}
+                    )
+            row["cads 0.25"] = one(plain + 0.01, hits)
         made.append(row)
     return made
 
@@ -100,16 +123,17 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
     good, bad = (section(part, rows(part, well), SETTINGS) for well in (True, False))
     if part == "curves":
         assert "alpha 1.5, threshold 0.5" in good and "No cell keeps" not in good
-        assert bad.count("No cell keeps") == len(negtome.CURVES)
+        assert bad.count("No cell keeps") == len(CURVES) + len(AVOIDS)
+        assert "| cads 0.25 |" in good
     else:
         assert "**reached**" in good and "**not reached**" not in good
         assert "**not reached**" in bad
 
 
 def test_the_best_cell_loses_little_agreement() -> None:
-    assert "alpha 1.5, threshold 0.5" in best(rows("curves", True), "source all push", 0.02)
+    assert "alpha 1.5, threshold 0.5" in best(rows("curves", True), "source first push", 0.02)
     highest = max(SETTINGS["curves"]["alphas"])
-    assert f"alpha {highest:g}, threshold 0.5" in best(rows("curves", True), "source all push", 0.5)
+    assert f"alpha {highest:g}, threshold 0.5" in best(rows("curves", True), "source first push", 0.5)
 
 
 def test_a_fall_is_a_share_of_what_was() -> None:

@@ -35,16 +35,11 @@ from presets.build import WORLD, drawer_store
 from studio.variants import variant
 from tests.benchmarks import common
 from tests.benchmarks.effects import draw, judge_folder
+from tests.benchmarks.negtome_curves import avoid_ways, spread_ways
 from tests.benchmarks.negtome_report import page, section
 from tests.benchmarks.negtome_scenes import alternatives_of, frozen, prompt_of, scene_of
 
 PARTS = ("spread", "avoid", "vary", "curves")
-CURVES = (
-    ("source", "all", "guidance"),
-    ("source", "all", "push"),
-    ("released", "first", "push"),
-)
-"""Axis, reference and way of each family of curves; the last is the released code's."""
 SHEET_ROWS = 3
 """Rows of a part whose pictures go on its contact sheet: the first, whatever they show."""
 Settings = dict[str, Any]
@@ -63,10 +58,9 @@ class Bench:
     def of_row(self, part: str, k: int) -> tuple[Scene, RenderRequest, PictureStore]:
         """Scene, plain request and store of row k."""
         own = self.settings
-        curves = part == "curves"
-        seed = own["tuning_seed" if curves else "seed"]
+        seed = own["tuning_seed" if part == "curves" else "seed"]
         number, turn = k % self.count(part)[0], k // self.count(part)[0]
-        scene = scene_of(number, seed)
+        scene = scene_of(number, own, part)
         request = RenderRequest(
             model="embedded",
             width=256,
@@ -164,22 +158,39 @@ class Bench:
         sampling.sample(loaded.pipe, loaded.family, loaded.card, request, store, [], seeds, lambda *_: None)
         return round(time.process_time() - start, 2)
 
-    def avoid(self, k: int) -> Row:
-        """A true scene as the picture to avoid, by each way, masked to its object and not; and said in words."""
+    def avoiding(
+        self, part: str, k: int
+    ) -> tuple[Scene, RenderRequest, PictureStore, AvoidRequest, AvoidRequest]:
+        """Row k with its true scene as the picture to avoid, whole and masked to its object; the prompt names the
+        object alone.
+        """
         own = self.settings["avoid"]
-        scene, request, store = self.of_row("avoid", k)
-        label = scene.items[0].label
+        scene, request, store = self.of_row(part, k)
         shown = render(scene, drawer_store())
         object_ = np.rint(shown.masks[0] * 255).astype(np.uint8)
-        request = request.replace(prompt=prompt_for(world(WORLD), [label]), window=own["window"])
+        request = request.replace(
+            prompt=prompt_for(world(WORLD), [scene.items[0].label]), window=self.settings[part]["window"]
+        )
         whole = AvoidRequest(
             name="reference",
             picture=store.put(shown.image),
             alpha=own["alpha"],
             threshold=own["threshold"],
         )
-        masked = dataclasses.replace(whole, mask=store.put(object_))
-        colour = scene.items[0].colour
+        return scene, request, store, whole, dataclasses.replace(whole, mask=store.put(object_))
+
+    def likeness(
+        self, request: RenderRequest, pictures: Sequence[Pixels], store: PictureStore, avoid: AvoidRequest
+    ) -> list[float]:
+        """How like the picture to avoid each picture is, whether or not the request avoids it."""
+        told = numbers(request.replace(avoids=(avoid,)), pictures, store, self.features)
+        found: list[float] = told["avoids"][0]["inside"]
+        return found
+
+    def avoid(self, k: int) -> Row:
+        """A true scene as the picture to avoid, by each way, masked to its object and not; and said in words."""
+        scene, request, store, whole, masked = self.avoiding("avoid", k)
+        label, colour = scene.items[0].label, scene.items[0].colour
         said = prompt_for(world(WORLD), [label], [colour], scene.place, scene.time)
         rest = prompt_of(scene).removeprefix(request.prompt)
         ways: dict[str, dict[str, Any]] = {
@@ -194,12 +205,10 @@ class Bench:
             "guidance+negative prompt": {"avoids": (whole,), "negative_prompt": said},
         }
         row: Row = {"prompt": request.prompt, "label": label, "negative": said}
-        target = {"whole": whole, "object": masked}
         for name, changes in ways.items():
             row[name], pictures = self.seen("avoid", k, name, scene, request.replace(**changes), store)
-            for word, reference in target.items():
-                told = numbers(request.replace(avoids=(reference,)), pictures, store, self.features)
-                row[name][f"{word} similarity"] = told["avoids"][0]["inside"]
+            for word, reference in {"whole": whole, "object": masked}.items():
+                row[name][f"{word} similarity"] = self.likeness(request, pictures, store, reference)
         return row
 
     def vary(self, k: int) -> Row:
@@ -237,24 +246,18 @@ class Bench:
         return row
 
     def curves(self, k: int) -> Row:
-        """Every alpha and threshold for the right axis, by guidance and by push, and for the released code's rule."""
+        """Every alpha and threshold: spread by the right axis and by the released code's rule, avoid by both ways; and
+        the rivals at several strengths.
+        """
         own = self.settings["curves"]
         scene, request, store = self.of_row("curves", k)
         row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
-        row["off"], _ = self.seen("curves", k, "off", scene, request, store)
-        for axis, match, by in CURVES:
-            for alpha in own["alphas"]:
-                for threshold in own["thresholds"]:
-                    asked = request.replace(
-                        spread=alpha,
-                        spread_threshold=threshold,
-                        window=own["window"],
-                        axis=axis,
-                        spread_match=match,
-                        spread_by=by,
-                    )
-                    name = f"{axis} {match} {by} {alpha:g} {threshold:g}"
-                    row[name], _ = self.seen("curves", k, name, scene, asked, store)
+        for name, changes in spread_ways(own).items():
+            row[name], _ = self.seen("curves", k, name, scene, request.replace(**changes), store)
+        scene, request, store, whole, _ = self.avoiding("curves", k)
+        for name, changes in avoid_ways(own, whole).items():
+            row[name], pictures = self.seen("curves", k, name, scene, request.replace(**changes), store)
+            row[name]["whole similarity"] = self.likeness(request, pictures, store, whole)
         return row
 
 
@@ -300,7 +303,8 @@ def main() -> None:
     raw_path = options.out / "negtome.json"
     raw: dict[str, Any] = json.loads(raw_path.read_text()) if raw_path.exists() else {"parts": {}}
     for part in options.parts or PARTS:
-        shared = {word: value for word, value in settings.items() if word not in (*PARTS, "about", "loss")}
+        told = (*PARTS, "about", "why", "loss")
+        shared = {word: value for word, value in settings.items() if word not in told}
         key = common.digest([shared, settings[part], weights, judged])
         folder = options.rows / f"negtome-{part}-{key}"
         bench = Bench(engine, judge, features, settings, folder)
@@ -309,11 +313,23 @@ def main() -> None:
         whole = int(np.prod(bench.count(part)))
         count = whole if options.n is None else min(options.n, whole)
         rows = common.kept_rows(folder.with_suffix(".jsonl"), count, getattr(bench, part), part)
-        raw["parts"][part] = {"n": count, "weights": weights, "machine": common.machine(), "rows": rows}
+        raw["parts"][part] = {
+            "n": count,
+            "weights": weights,
+            "protocol": settings[part],
+            "machine": common.machine(),
+            "rows": rows,
+        }
         print(section(part, rows, settings))
         picture = sheet(part, rows, folder) if part != "curves" else None
         if picture is not None:
             common.save_sheet(picture, options.out / f"negtome-{part}.jpg")
+    # what other settings or weights gave is not shown under these
+    raw["parts"] = {
+        part: one
+        for part, one in raw["parts"].items()
+        if (one["weights"], one["protocol"]) == (weights, settings[part])
+    }
     raw["protocol"] = settings
     raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")
     command = ("python -m tests.benchmarks.negtome " + " ".join(sys.argv[1:])).strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,33 @@ from presets.build import WORLD
 from tests.benchmarks import common
 
 
-def scene_of(k: int, seed: int) -> Scene:
-    """Scene k: one object whose colour, or tone and gender, the prompt leaves open; by turns."""
-    rng, chosen = np.random.default_rng([seed, k]), world(WORLD)
+@cache
+def scenes(seed: int, count: int, apart: frozenset[str] = frozenset()) -> tuple[Scene, ...]:
+    """``count`` scenes of one object whose colour, or tone and gender, the prompt leaves open, by turns.
+
+    No prompt comes twice, nor one of ``apart``.
+    """
+    chosen = world(WORLD)
     kinds = (sorted(chosen.recolourable), sorted(chosen.roles))
-    labels = kinds[k % 2]
-    return common.drawer_scene(rng, labels=[labels[int(rng.integers(len(labels)))]])
+    found: dict[str, Scene] = {}
+    for k in range(count):
+        labels = kinds[k % 2]
+        for again in itertools.count():
+            rng = np.random.default_rng([seed, k, again])
+            scene = common.drawer_scene(rng, labels=[labels[int(rng.integers(len(labels)))]])
+            if (prompt := prompt_of(scene)) not in apart | found.keys():
+                found[prompt] = scene
+                break
+    return tuple(found.values())
+
+
+def scene_of(k: int, settings: dict[str, Any], part: str = "") -> Scene:
+    """Scene k of a part. The curves' prompts are the tuning seed's, none of which is counted."""
+    counted = scenes(settings["seed"], settings["prompts_each"])
+    if part != "curves":
+        return counted[k]
+    apart = frozenset(prompt_of(scene) for scene in counted)
+    return scenes(settings["tuning_seed"], settings["curves"]["prompts_each"], apart)[k]
 
 
 def prompt_of(scene: Scene) -> str:
@@ -45,6 +68,6 @@ def alternatives_of(scene: Scene) -> str:
 
 def frozen(settings: dict[str, Any]) -> list[str]:
     """All prompts and their alternatives, of the counted seed and of the tuning seed."""
-    scenes = [scene_of(k, settings["seed"]) for k in range(settings["prompts_each"])]
-    scenes += [scene_of(k, settings["tuning_seed"]) for k in range(settings["curves"]["prompts_each"])]
-    return [text for scene in scenes for text in (prompt_of(scene), alternatives_of(scene))]
+    told = [scene_of(k, settings) for k in range(settings["prompts_each"])]
+    told += [scene_of(k, settings, "curves") for k in range(settings["curves"]["prompts_each"])]
+    return [text for scene in told for text in (prompt_of(scene), alternatives_of(scene))]

@@ -1,0 +1,148 @@
+"""Alpha and threshold by experiment: what NegToMe's benchmark tries on its tuning prompts, and the tables of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.measure.intervals import bootstrap
+from pipelines.request import AvoidRequest
+from tests.benchmarks import common
+from tests.benchmarks.negtome_measures import (
+    Row,
+    Settings,
+    agreement,
+    fall,
+    likeness,
+    lost,
+    names_of,
+    percent,
+    similarity,
+)
+
+CURVES = (
+    ("source", "all", "guidance"),
+    ("source", "first", "push"),
+    ("released", "first", "push"),
+)
+"""Axis, reference and way of each of spread's curves: ours, then the paper's rule by either axis; the last is the
+released code's."""
+AVOIDS = ("avoid guidance", "avoid push")
+
+
+def cells(own: Settings) -> list[tuple[float, float]]:
+    """Every alpha with every threshold."""
+    return [(alpha, threshold) for alpha in own["alphas"] for threshold in own["thresholds"]]
+
+
+def spread_ways(own: Settings) -> dict[str, dict[str, Any]]:
+    """Off, every cell of spread, and the rivals at several strengths: what changes in the plain request."""
+    ways: dict[str, dict[str, Any]] = {"off": {}}
+    for axis, match, by in CURVES:
+        for alpha, threshold in cells(own):
+            ways[f"{axis} {match} {by} {alpha:g} {threshold:g}"] = {
+                "spread": alpha,
+                "spread_threshold": threshold,
+                "window": own["window"],
+                "axis": axis,
+                "spread_match": match,
+                "spread_by": by,
+            }
+    ways |= {f"cads {strength:g}": {"cads": strength} for strength in own["cads"]}
+    intervals = {
+        f"interval {low:g} to {high:g}": {"guidance_interval": (low, high)} for low, high in own["intervals"]
+    }
+    return ways | intervals
+
+
+def avoid_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
+    """The same for a picture to avoid, by guidance and by push."""
+    ways: dict[str, dict[str, Any]] = {"avoid off": {}}
+    for kind in AVOIDS:
+        for alpha, threshold in cells(own):
+            avoid = dataclasses.replace(whole, alpha=alpha, threshold=threshold)
+            ways[f"{kind} {alpha:g} {threshold:g}"] = {"avoids": (avoid,), "avoid_by": kind.split(" ")[1]}
+    return ways
+
+
+def curves(rows: Sequence[Row], settings: Settings) -> str:
+    """The tables: a kind's alphas down, its thresholds across."""
+    own = settings["curves"]
+    text = (
+        f"## Alpha and threshold\n\nn = {len(rows)} batches of {settings['images']}, on tuning prompts that are "
+        "counted nowhere else; fewer than above, as there are many cells, so that a cell's agreement is known to some "
+        f"points only. Window {own['window']:g}. Each cell: similarity (off: "
+        f"{np.mean([similarity(row['off']) for row in rows]):.3f}), Vendi (off: "
+        f"{np.mean([row['off']['vendi'] for row in rows]):.2f}), agreement (off: "
+        f"{100 * agreement(rows, 'off').value:.0f} %).\n\n"
+    )
+    for axis, match, by in CURVES:
+        kind = f"{axis} {match} {by}"
+        text += (
+            f"Spread: axis {axis}, reference: {match}, by {by}.\n\n{_grid(rows, kind, own, _spread_cell)}\n"
+        )
+        text += f"{best(rows, kind, settings['loss'])}\n\n"
+    near = np.mean([likeness(row["avoid off"]) for row in rows])
+    text += (
+        f"Avoid: similarity to the reference (off: {near:.3f}), the object as asked (off: "
+        f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %).\n\n"
+    )
+    for kind in AVOIDS:
+        text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, _avoid_cell)}\n"
+        text += f"{best(rows, kind, settings['loss'], 'avoid off')}\n\n"
+    rivals = [name for name in names_of(rows) if name.startswith(("cads", "interval"))]
+    lines = [
+        [
+            name,
+            percent(fall(rows, name, similarity)),
+            common.number(bootstrap([row[name]["vendi"] for row in rows]), 2),
+            common.points(lost(rows, name)),
+        ]
+        for name in rivals
+    ]
+    return (
+        text + f"{common.table(('rival', 'similarity falls by', 'Vendi', 'agreement against off'), lines)}\n"
+    )
+
+
+def _spread_cell(rows: Sequence[Row], name: str) -> str:
+    similar = float(np.mean([similarity(row[name]) for row in rows]))
+    various = float(np.mean([row[name]["vendi"] for row in rows]))
+    return f"{similar:.3f}, {various:.2f}, {100 * agreement(rows, name).value:.0f} %"
+
+
+def _avoid_cell(rows: Sequence[Row], name: str) -> str:
+    near = float(np.mean([likeness(row[name]) for row in rows]))
+    return f"{near:.3f}, {100 * agreement(rows, name, 'object').value:.0f} %"
+
+
+def _grid(rows: Sequence[Row], kind: str, own: Settings, cell: Callable[[Sequence[Row], str], str]) -> str:
+    lines = [
+        [f"{alpha:g}", *(cell(rows, f"{kind} {alpha:g} {threshold:g}") for threshold in own["thresholds"])]
+        for alpha in own["alphas"]
+    ]
+    return common.table(("alpha", *(f"threshold {threshold:g}" for threshold in own["thresholds"])), lines)
+
+
+def best(rows: Sequence[Row], kind: str, loss: float, base: str = "off") -> str:
+    """Which cell of a kind has the least similarity at a loss of agreement of at most ``loss``, with intervals."""
+    near, word = (similarity, "agreement") if base == "off" else (likeness, "object")
+    chosen, least = None, math.inf
+    for name in names_of(rows):
+        if not name.startswith(f"{kind} ") or name == base:
+            continue
+        similar = float(np.mean([near(row[name]) for row in rows]))
+        if lost(rows, name, word, base).value >= -loss and similar < least:
+            chosen, least = name, similar
+    if chosen is None:
+        return f"No cell keeps its loss of agreement within {100 * loss:g} points."
+    alpha, threshold = chosen.split(" ")[-2:]
+    return (
+        f"Least similarity at a loss of at most {100 * loss:g} points: alpha {alpha}, threshold {threshold} "
+        f"({least:.3f}; it falls by {percent(fall(rows, chosen, near, base))}, agreement "
+        f"{common.points(lost(rows, chosen, word, base))})."
+    )
