@@ -26,9 +26,11 @@ from tests.benchmarks.collage_measures import (
 )
 from tests.benchmarks.collage_report import SEAMS, WAYS, grouped, page, section, verdicts_of
 from tests.benchmarks.collage_scenes import (
+    CLAIMS,
     OVERLAPS,
     box,
     every_art,
+    in_its_colours,
     largest_overlap,
     layout,
     pool,
@@ -36,6 +38,24 @@ from tests.benchmarks.collage_scenes import (
 )
 
 SETTINGS = common.protocol("collage")
+
+
+def test_layouts_are_the_frozen_ones() -> None:
+    told = [
+        layout(claim, k, SETTINGS, SETTINGS["seed"]).frozen
+        for claim in CLAIMS
+        for k in range(SETTINGS[claim]["n"])
+    ]
+    common.hold_to("collage", told, freeze=False)
+
+
+def test_what_is_asked_for_can_be_drawn_in_its_colours() -> None:
+    one = layout("place", 0, SETTINGS, SETTINGS["tuning_seed"])
+    scene, art = in_its_colours(one)
+    assert [thing.colour for thing in scene.items] == list(one.colours)
+    assert [(a.x, a.y, a.size) for a in scene.items] == [(b.x, b.y, b.size) for b in one.scene.items]
+    told, plain = render(scene, art), render(one.scene, drawer_store())
+    assert np.array_equal(told.masks, plain.masks) and not np.array_equal(told.image, plain.image)
 
 
 def test_layouts_overlap_as_they_are_called_and_come_back_equal() -> None:
@@ -126,9 +146,11 @@ def way(good: bool, count: int = 2) -> dict[str, Any]:
 def rows(claim: str, good: bool) -> list[dict[str, Any]]:
     if claim == "look":
         one = {name: {**way(good == ("look" in name)), "object": good, "colour": good} for name in WAYS}
-        return [{**one, "cutout": str(k % 2)} for k in range(4)]
+        learned = [[40.0 if good else 130.0], []]
+        return [{**one, "cutout": str(k % 2), "learned": learned[k // 2]} for k in range(4)]
     if claim == "place":
-        found = {"without": way(not good), "with": way(good), "truth": [True, True]}
+        seen = {"truth": [True, True], "truth colour": [True, False]}
+        found = {"without": way(not good), "with": way(good), **seen}
         return [{**found, "overlap": "apart"}] * 4
     if claim == "seam":
         values = (0.07, 0.12, 0.10, 0.08 if good else 0.2)
@@ -139,15 +161,18 @@ def rows(claim: str, good: bool) -> list[dict[str, Any]]:
     if claim == "ladder":
         rungs = {"img2img": way(not good), "+ attention": way(good), "+ look": way(good)}
         return [{**rungs, "seam": 0.1}] * 4
-    edges = [0.2, 0.5, 0.8] if good else [0.8, 0.5, 0.2]
-    return [{"edges": edges, "object": [[good]] * 3, "truth": 0.9}] * 4
+    strengths = SETTINGS["shape"]["strengths"]
+    edges = [0.2 + strength / 2 for strength in (strengths if good else reversed(strengths))]
+    return [{"edges": edges, "object": [[good]] * len(edges), "truth": 0.9}] * 4
 
 
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [
         ("look", "more of the look than words alone: {}"),
+        ("look", "s; at most 120 s: {}"),
         ("place", "in their own colours"),
+        ("place", "and 50.0 %"),
         ("seam", "than flat collage's: {}"),
         ("lost", "| all | 8 | 50.0 %"),
         ("ladder", "better in one and worse in none: {}"),

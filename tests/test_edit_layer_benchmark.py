@@ -10,6 +10,12 @@ from tests.benchmarks import common
 from tests.benchmarks.edit_layer import Row, layout, section
 
 
+def test_prompts_are_the_frozen_ones() -> None:
+    settings = common.protocol("edit_layer")
+    told = [layout(k, settings).collage.prompt for k in range(settings["n"])]
+    common.hold_to("edit_layer", told, freeze=False)
+
+
 def test_layouts_have_the_area_that_is_asked_for() -> None:
     settings = common.protocol("edit_layer")
     for k in range(4):  # the largest area does not fit the canvas for every object

@@ -32,7 +32,7 @@ from pipelines.request import LayerRequest, LookRequest, RenderRequest
 from tests.benchmarks import common
 from tests.benchmarks.collage_measures import kept, seam_gradient
 from tests.benchmarks.collage_report import page, section
-from tests.benchmarks.collage_scenes import CLAIMS, Layout, every_art, layout
+from tests.benchmarks.collage_scenes import CLAIMS, Layout, every_art, in_its_colours, layout
 from tests.benchmarks.effects import base, judge_folder, words
 
 SHOWN = 8
@@ -125,7 +125,7 @@ class Bench:
         one, laid = self.laid("look", k)
         strength = self.settings["look"]["harmonize"]
         row: Row = {"prompt": laid.request.prompt, "cutout": one.scene.items[0].key}
-        pictures = [laid.truth]
+        pictures, learned = [laid.truth], []
         for way, layers, harmonize in (
             ("words alone", laid.request.layers, 1.0),
             ("look alone", self.looks(laid, one), 1.0),
@@ -135,22 +135,27 @@ class Bench:
             worn = tuple(
                 dataclasses.replace(layer, harmonize=harmonize, **self.attention) for layer in layers
             )
-            picture = self.draw(laid, layers=worn, background_harmonize=strength)
+            result = self.run(laid, layers=worn, background_harmonize=strength)
+            picture, looks = result.pictures[0], result.report.get("looks", [])
+            learned += [fact["seconds"] for fact in looks if not fact["cached"]]  # type: ignore[attr-defined]
             row[way] = kept(self.features, picture, laid.truth, laid.masks[0])
             row[way] |= {name: hits[0] for name, hits in self.judged(picture, one, laid.masks).items()}
             pictures.append(picture)
+        row["learned"] = learned
         return row, pictures
 
     def place(self, k: int) -> Shot:
         """Two or three coloured objects from pure noise, with and without layer attention."""
         one, laid = self.laid("place", k)
         row: Row = {"prompt": laid.request.prompt, "overlap": one.overlap}
-        row["truth"] = self.judged(laid.truth, one, laid.masks)["object"]
+        truth = render(*in_its_colours(one)).image
+        drawn = self.judged(truth, one, laid.masks)
+        row |= {"truth": drawn["object"], "truth colour": drawn["colour"]}
         pictures = []
         for way, attention in (("without", {}), ("with", self.attention)):
             pictures.append(self.draw(laid, layers=laid.layers(**attention)))
             row[way] = self.judged(pictures[-1], one, laid.masks)
-        return row, [laid.truth, *pictures]
+        return row, [truth, *pictures]
 
     def seam(self, k: int) -> Shot:
         """Daylight objects on an evening place: the gradient on their borders."""
@@ -268,7 +273,15 @@ def main() -> None:
     raw_path = out / "collage.json"
     raw: dict[str, Any] = json.loads(raw_path.read_text()) if raw_path.exists() else {"claims": {}}
     raw |= {"protocol": settings, "no shape": why}
-    raw["claims"] = {name: one for name, one in raw["claims"].items() if one["weights"] == weights}
+    keepers = dict.fromkeys(
+        KEEPS, common.weights_digest(options.weights / CONTROLNET) if bench.shape else None
+    )
+    # what other weights gave is not shown under these
+    raw["claims"] = {
+        name: one
+        for name, one in raw["claims"].items()
+        if (one["weights"], one.get("controlnet")) == (weights, keepers.get(name))
+    }
     if why is not None:
         raw["claims"].pop("shape", None)
     for claim in claims:
@@ -277,9 +290,7 @@ def main() -> None:
             continue
         shared = [settings[name] for name in DECIDES]
         decides = [settings[claim], shared, seed, weights, common.weights_digest(judge_folder(options.judge))]
-        keeper = (
-            common.weights_digest(options.weights / CONTROLNET) if bench.shape and claim in KEEPS else None
-        )
+        keeper = keepers.get(claim)
         name = f"collage-{claim}-{common.digest([*decides, keeper])}"
         make: Callable[[int], Shot] = (
             getattr(bench, claim) if claim != "shape" else lambda k: collage_shape.shape(bench, k)

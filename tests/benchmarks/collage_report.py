@@ -19,6 +19,8 @@ Part = tuple[str, tuple[str, ...]]
 WAYS = ("words alone", "look alone", "pixels", "pixels and look")
 SEAMS = ("true scene", "flat collage", "img2img", "collage")
 RUNGS = ("img2img", "+ attention", "+ look", "+ shape")
+LEARNING = 120
+"""Seconds that learning a look may take."""
 KEPT = ("distance", "ssim", "psnr")
 
 
@@ -98,6 +100,11 @@ def _look(rows: Sequence[Row], settings: Settings) -> Part:
             f"{common.number(psnr, 2)} dB, in its colour {common.points(colour)}).\n"
         )
     count, own = len({row["cutout"] for row in rows}), settings["look"]
+    if seconds := [one for row in rows for one in row["learned"]]:
+        text += (
+            f"Learning a look took {np.median(seconds):.0f} s (median of {len(seconds)}), at most {max(seconds):.0f} "
+            f"s; at most {LEARNING} s: {holds(max(seconds) <= LEARNING)}.\n"
+        )
     heads = [
         "",
         "feature distance",
@@ -108,7 +115,7 @@ def _look(rows: Sequence[Row], settings: Settings) -> Part:
     ]
     about = (
         f"## Look kept\n\nn = {len(rows)} scenes by day of {count} recoloured cut-outs whose words say no colour; a "
-        f"look learned in {settings['learn_steps']} steps (the model's default is 150) and worn in every scene of its "
+        f"look learned in {settings['learn_steps']} steps (the model's own number) and worn in every scene of its "
         f"cut-out. Alone: the layer from pure noise; pixels: harmonize {own['harmonize']:g}, which the background has "
         f"in all. Inside the mask, against the true scene.\n\n"
     )
@@ -166,7 +173,10 @@ def _place(rows: Sequence[Row], settings: Settings) -> Part:
         f"## Placement and colour on the right object\n\nn = {len(rows)} layouts of two or three objects by day, each "
         f"asked for in a colour of its own, from pure noise; inside {settings['inside']:g}, outside "
         f"{settings['outside']:g}. Overlap: largest share of the smaller of two boxes that both cover, 0, .05 to .25, "
-        f".25 to .5.\n\n{own[0]}\n{own[1]}\n"
+        f".25 to .5. Of the same layouts drawn in those colours the judge recognises "
+        f"{common.percent(_shares([row['truth'] for row in rows]))} of the objects, and "
+        f"{common.percent(_shares([row['truth colour'] for row in rows]))} in their colours: more cannot be reached."
+        f"\n\n{own[0]}\n{own[1]}\n"
         f"Objects are found in their places more often ({found:+.1f} points) and in their own colours ({right:+.1f}): "
         f"{holds(verdict)}.\n"
     )

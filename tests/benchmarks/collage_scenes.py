@@ -86,6 +86,18 @@ def coloured(one: Item, colour: str) -> Item:
     return dataclasses.replace(one, key=art_key(STYLE, one.label, colour=colour), colour=colour)
 
 
+def in_its_colours(one: Layout) -> tuple[Scene, CutoutStore]:
+    """The scene with each object in the colour that the prompt asks for, and the art for it: what could be drawn."""
+    drawer = drawer_store()
+    pictures = {key: drawer[key] for key in drawer.keys()}  # noqa: SIM118 (no mapping)
+    items = []
+    for thing, colour in zip(one.scene.items, one.colours, strict=True):
+        items.append(coloured(thing, colour) if colour else thing)
+        if colour and items[-1].key not in pictures:
+            pictures[items[-1].key] = recoloured(thing.label, colour)
+    return dataclasses.replace(one.scene, items=tuple(items)), CutoutStore(WORLD, pictures)
+
+
 def _coloured(rng: np.random.Generator, count: int, overlap: str) -> Layout:
     """So many objects that can have any colour, each asked for in its own, their boxes so far over each other; by day,
     when colours are told apart best.

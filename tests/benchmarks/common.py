@@ -85,7 +85,9 @@ def engine(weights: Path, looks: Path | None = None) -> Any:
 
     made = Engine(looks=looks)
     if weights != WEIGHTS:
-        made.adopt("embedded", StableDiffusionPipeline.from_pretrained(weights), card("embedded"))
+        # with the folder's own ControlNet, or none
+        known = dataclasses.replace(card("embedded"), folder=weights)
+        made.adopt("embedded", StableDiffusionPipeline.from_pretrained(weights), known)
     return made
 
 
@@ -117,13 +119,15 @@ def machine() -> dict[str, str]:
 
 
 def heading(title: str, command: str, settings: dict[str, Any], weights: str) -> str:
-    """The top of a results page."""
+    """The top of a results page, with what the protocol says of itself: how its settings were come by, and misses."""
     where = machine()
+    about = f"{settings['about']}\n\n" if "about" in settings else ""
     return (
         f"# {title}\n\n"
         f"`{command}` · {where['date']} · commit {where['commit']} · weights {weights}\n"
         f"{where['machine']} · {where['versions']}\n"
-        f"Protocol: `{json.dumps({k: v for k, v in settings.items() if k != 'about'})}`\n\n"
+        f"Protocol: `{json.dumps({k: v for k, v in settings.items() if k not in ('about', 'why')})}`\n\n"
+        f"{about}"
     )
 
 

@@ -29,9 +29,11 @@ from presets.build import Preset, compose, drawer_store, item
 from studio.edit_layer import edit_layer
 from studio.to_request import to_request
 from tests.benchmarks import common
+from tests.benchmarks.collage import Row, Shot, sheet, shot
+from tests.benchmarks.effects import judge_folder
 
 SIDE = 256
-Row = dict[str, Any]
+SHOWN = ("underneath", "rendered whole", "one layer alone")
 
 
 def layout(k: int, settings: dict[str, Any]) -> Preset:
@@ -63,8 +65,8 @@ class Bench:
     def _count(self, _module: Any, args: tuple[Any, ...]) -> None:
         self.cells += args[0].shape[0] * args[0].shape[2] * args[0].shape[3]
 
-    def row(self, k: int) -> Row:
-        """Render whole, then alone on a result; before that the other way round in every second row."""
+    def row(self, k: int) -> Shot:
+        """Render whole, then alone on a result; the other way round in every second row. With the pictures."""
         preset = layout(k, self.settings)
         collage, library = preset.collage, preset.library
         ground = self._whole(collage, library)[0].pictures[0]
@@ -79,7 +81,7 @@ class Bench:
         edit: Any = alone.report["edit"]
         pictures = [whole.pictures[0], alone.pictures[0]]
         seen = self.judge.regions(pictures, [mask, mask])
-        return {
+        row = {
             "label": preset.truth.items[0].label,
             "asked": self.settings["areas"][k % len(self.settings["areas"])],
             "area": float(mask.mean()),
@@ -89,6 +91,7 @@ class Bench:
             "outside": numbers["outside"]["largest"][0],
             "recognised": [one.label == preset.truth.items[0].label for one in seen],
         }
+        return row, [ground, *pictures]
 
     def _whole(self, collage: Any, library: Any) -> tuple[RenderResult, list[float]]:
         store = PictureStore()
@@ -195,13 +198,18 @@ def main() -> None:
     weights = common.weights_digest(options.weights)
     bench = Bench(common.engine(options.weights), Judge.load(), settings)
     bench.row(0)  # warms up
-    key = common.digest([settings, weights])
-    rows = common.kept_rows(common.RUNS / f"edit_layer-{key}.jsonl", options.n, bench.row, "edit one layer")
+    kept = (
+        common.RUNS
+        / f"edit_layer-{common.digest([settings, weights, common.weights_digest(judge_folder(None))])}"
+    )
+    rows = common.kept_rows(kept.with_suffix(".jsonl"), options.n, shot(bench.row, kept), "edit one layer")
     options.out.mkdir(parents=True, exist_ok=True)
+    common.save_sheet(sheet(kept, SHOWN), options.out / "edit_layer.jpg")
     raw = {"protocol": settings, "weights": weights, "machine": common.machine(), "rows": rows}
     (options.out / "edit_layer.json").write_text(json.dumps(raw, separators=(",", ":")) + "\n")
     command = ("python -m tests.benchmarks.edit_layer " + " ".join(sys.argv[1:])).strip()
     text = common.heading("Edit one layer", command, settings, weights) + ABOUT + section(rows, settings)
+    text += "\n![the first layouts, unselected](edit_layer.jpg)\n"
     text += "\nIntervals: 95 %, bootstrap over rows for ratios, Wilson for shares.\n"
     (options.out / "edit_layer.md").write_text(text)
     print(text)
