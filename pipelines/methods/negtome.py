@@ -223,8 +223,8 @@ class Avoid(_InSelfAttention):
     the reference, which the paper calls style guidance; a blurred copy to be avoided is its quality guidance.
 
     By "guidance": the rows of the negative branch are pulled towards the reference, f + α (r − f) / max(1, s), so that
-    guidance steers the picture away. Ours, because the prompt's rows keep their features: at the same loss of
-    similarity to the reference less of what the prompt asks for is lost (docs/results/effects.md). The guided output
+    guidance steers the picture away. Ours, because the prompt's rows keep their features: at strong settings less of
+    what the prompt asks for is lost, at gentle ones the two are alike (docs/architecture.md). The guided output
     c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the weight
     that a push of the picture itself has; it is never under 1, lest a guidance near 1 pull without bound. Without
     guidance there is no such branch, and it is a push.

@@ -85,6 +85,12 @@ def img2img(
     return out
 
 
+def text_alone(engine: Any, request: RenderRequest, seeds: Sequence[int]) -> list[Pixels]:
+    """The same prompt without a collage: whether words would have put things where the layers are."""
+    off = {"collage": None, "frozen": None, "layers": (), "avoids": (), "spread": 0.0, "images": 1}
+    return [draw(engine, request.replace(seed=seed, **off), PictureStore())[0] for seed in seeds]
+
+
 def strengths(request: RenderRequest) -> dict[str, float]:
     """The largest, mean and smallest harmonize of the layers; equal ones are one entry."""
     values = [layer.harmonize for layer in request.layers]
@@ -131,7 +137,7 @@ def one(
     made = prepared(name, store, seeds[0])
     request, flat, scene = made.request, made.composition.flat, read_truth(name)
     truth, inside = render(scene, drawer_store()).image, changing(request, store)
-    rows = [Shown("flat collage", [flat] * len(seeds))]
+    rows = [Shown("flat collage", [flat] * len(seeds)), Shown("text alone", text_alone(engine, request, seeds))]
     for word, strength in strengths(request).items():
         rows.append(Shown(f"img2img\n{word} {strength:.2f}", img2img(pipe, request, flat, strength, seeds)))
     if request.spread:
