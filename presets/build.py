@@ -188,14 +188,13 @@ def published(scene: Published) -> Preset:
     """One of the four published example scenes (`presets.published`), with their layers' strengths.
 
     Harmonize is `NOISE` times their noise. Cross-attention is scaled as `studio.suggest` does it, by what the model's
-    own default is of every model's: what helps a large model is too much for this one. Canny needs a ControlNet, and
-    is left out.
+    own default is of every model's: what helps a large model is too much for this one. Their canny is keep shape.
     """
     library, own = Library(), card("embedded").own
     inside, outside = (own[word] / DEFAULTS[word] for word in ("attend_inside", "attend_outside"))
     layers = []
     for number, shown in enumerate(scene.layers):
-        positive, negative, noise, _ = shown.strengths
+        positive, negative, noise, canny = shown.strengths
         layers.append(
             Layer(
                 id=f"layer-{number + 1}",
@@ -206,6 +205,7 @@ def published(scene: Published) -> Preset:
                 harmonize=round(NOISE * noise, 2),
                 attend_inside=round(positive * inside, 2),
                 attend_outside=round(negative * outside, 2),
+                keep_shape=canny,
                 **_art(shown.art, library),
             )
         )

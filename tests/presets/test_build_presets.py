@@ -65,12 +65,13 @@ def test_published_scenes_keep_order_and_strengths(name: str) -> None:
     assert len(made.layers) == len(scene.layers) and made.seed == scene.seed
     for layer, shown in zip(made.layers, scene.layers, strict=True):
         assert shown.was in layer.name and layer.prompt in made.prompt
-        inside, outside, noise, _ = shown.strengths
+        inside, outside, noise, canny = shown.strengths
         assert layer.harmonize == pytest.approx(0.75 * noise, abs=0.01)
         assert layer.attend_inside == pytest.approx(inside * 0.2 / 0.6, abs=0.01), (
             "0.2 is the model's default"
         )
         assert layer.attend_outside == pytest.approx(outside * 0.4 / 0.6, abs=0.01)
+        assert layer.keep_shape == canny and made.edges == "canny"
 
 
 def test_published_scenes_use_the_models_words_and_the_nearest_art() -> None:
