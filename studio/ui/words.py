@@ -42,7 +42,7 @@ WORDS: dict[str, Word] = {
         "Keep shape",
         "How strongly the layer's outlines are kept while its pixels may change: a ControlNet sees the edges of the "
         "flat collage and acts inside this layer only (shape strength in Collage Diffusion). It makes a run slower; 0 "
-        "costs nothing. The first time its ControlNet is downloaded.",
+        "costs nothing. The first time its ControlNet is downloaded, unless the model has its own.",
     ),
     "image_prompt": Word(
         "Picture as prompt",
