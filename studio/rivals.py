@@ -12,10 +12,9 @@ from types import MappingProxyType
 
 from pipelines.errors import FieldError
 from studio.document import Collage
+from studio.to_request import defaults_of
 from studio.variants import combinations, variant
 
-SPREAD = 0.9
-"""Where the collage has no spread of its own: both released dataclasses of NegToMe."""
 CADS = 0.25
 """Where it has no strength: the paper's for Stable Diffusion (arXiv 2310.17347), as the release of NegToMe has it."""
 INTERVAL = (0.28, 5.42)
@@ -27,7 +26,7 @@ Change = Callable[[Collage, Collage], Collage]
 
 
 def _negtome(one: Collage, asked: Collage) -> Collage:
-    return one.replace(spread=asked.spread or SPREAD)
+    return one.replace(spread=asked.spread or defaults_of(asked)["spread_alpha"])
 
 
 def _cads(one: Collage, asked: Collage) -> Collage:

@@ -52,6 +52,8 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         "feather": 5.0,
         # Both released dataclasses of NegToMe say 0.9 (its demonstration page says 1.5 and 1.9).
         "avoid_alpha": 0.9,
+        # The same, where images are to be compared with and without spread and the collage has none of its own.
+        "spread_alpha": 0.9,
         # The dataclass beside the released reference-picture code (FLUX) says 0.65.
         "avoid_threshold": 0.65,
         # The dataclass for UNets (SDXL) says 0.7.

@@ -132,7 +132,7 @@ class Bench:
             for way in name.split("+"):
                 both |= changes[way]
             found[name] = request.replace(**both)
-        push = {**changes["negtome"], "spread_by": "push"}
+        push = {**changes["negtome"], "spread_by": "push", "spread": own["push"]}
         found["negtome, push"] = request.replace(**push)
         found["negtome, paper"] = request.replace(**push, spread_match="first")
         found["negtome, released"] = request.replace(**push, spread_match="first", axis="released")
@@ -191,12 +191,16 @@ class Bench:
         """A true scene as the picture to avoid, by each way, masked to its object and not; and said in words."""
         scene, request, store, whole, masked = self.avoiding("avoid", k)
         label, colour = scene.items[0].label, scene.items[0].colour
+        pushed = dataclasses.replace(whole, alpha=self.settings["avoid"]["push"])
         said = prompt_for(world(WORLD), [label], [colour], scene.place, scene.time)
         rest = prompt_of(scene).removeprefix(request.prompt)
         ways: dict[str, dict[str, Any]] = {
             "off": {},
-            "push": {"avoids": (whole,), "avoid_by": "push"},
-            "push, masked": {"avoids": (masked,), "avoid_by": "push"},
+            "push": {"avoids": (pushed,), "avoid_by": "push"},
+            "push, masked": {
+                "avoids": (dataclasses.replace(masked, alpha=pushed.alpha),),
+                "avoid_by": "push",
+            },
             "guidance": {"avoids": (whole,)},
             "guidance, masked": {"avoids": (masked,)},
             "negative prompt": {"negative_prompt": said},

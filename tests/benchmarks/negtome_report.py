@@ -106,8 +106,8 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
     headers = ("", "similarity", "it falls by", "Vendi", "object, place, time", "against off", "more seconds")
     return (
         f"## A batch that differs\n\nn = {len(rows)} batches of {settings['images']}, "
-        f"{len({row['prompt'] for row in rows})} prompts; alpha {own['alpha']:g}, threshold {own['threshold']:g}, "
-        f"window {own['window']:g}; CADS {own['cads']:g}; interval {own['interval']}.\n\n"
+        f"{len({row['prompt'] for row in rows})} prompts; alpha {own['alpha']:g} (by push {own['push']:g}), threshold "
+        f"{own['threshold']:g}, window {own['window']:g}; CADS {own['cads']:g}; interval {own['interval']}.\n\n"
         f"{common.table(headers, lines)}\n"
         "What the prompt leaves open, in bits over all pictures of a prompt that show the object, and how many batches "
         "hold more than one value:\n\n"
@@ -156,8 +156,8 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
     )
     return (
         f"## A picture to avoid\n\nn = {len(rows)} batches of {settings['images']}; the prompt names an object and "
-        f"leaves the rest open, the reference is a true scene of it. Alpha {own['alpha']:g}, threshold "
-        f"{own['threshold']:g}, window {own['window']:g}.\n\n{common.table(headers, lines)}\n"
+        f"leaves the rest open, the reference is a true scene of it. Alpha {own['alpha']:g} (by push {own['push']:g}), "
+        f"threshold {own['threshold']:g}, window {own['window']:g}.\n\n{common.table(headers, lines)}\n"
         f"To beat: {100 * AUTHORS_AVOID:.2f} % less similarity (reported by the authors; their protocol is not public) "
         f"at a loss of agreement of at most {100 * settings['loss']:g} points. {'; '.join(verdicts)}.\n\n"
     )

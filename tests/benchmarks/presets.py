@@ -137,7 +137,10 @@ def one(
     made = prepared(name, store, seeds[0])
     request, flat, scene = made.request, made.composition.flat, read_truth(name)
     truth, inside = render(scene, drawer_store()).image, changing(request, store)
-    rows = [Shown("flat collage", [flat] * len(seeds)), Shown("text alone", text_alone(engine, request, seeds))]
+    rows = [
+        Shown("flat collage", [flat] * len(seeds)),
+        Shown("text alone", text_alone(engine, request, seeds)),
+    ]
     for word, strength in strengths(request).items():
         rows.append(Shown(f"img2img\n{word} {strength:.2f}", img2img(pipe, request, flat, strength, seeds)))
     if request.spread:

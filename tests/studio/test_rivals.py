@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from pipelines.errors import FieldError
+from pipelines.models import card
 from studio.document import Collage, Layer
-from studio.rivals import CADS, DEFAULT, INTERVAL, SPREAD, has_alternatives, rivals
+from studio.rivals import CADS, DEFAULT, INTERVAL, has_alternatives, rivals
+from studio.to_request import DEFAULTS
 
 DIGEST = "a" * 64
 ASKED: dict[str, Any] = {"prompt": "a {red|blue} car", "seed": 3, "images": 2}
@@ -19,14 +21,19 @@ def words(collage: Collage) -> tuple[Any, ...]:
 
 
 def test_each_way_alone_and_in_sums() -> None:
+    usual = card("embedded").own["spread_alpha"]
     found = rivals(Collage(**ASKED))
     assert tuple(found) == DEFAULT
     assert words(found["off"]) == (0, 0, None, False)
-    assert words(found["negtome"]) == (SPREAD, 0, None, False)
+    assert words(found["negtome"]) == (usual, 0, None, False)
     assert words(found["cads"]) == (0, CADS, None, False)
     assert words(found["interval"]) == (0, 0, INTERVAL, False)
     assert words(found["variants"]) == (0, 0, None, True)
-    assert words(found["negtome+cads+interval+variants"]) == (SPREAD, CADS, INTERVAL, True)
+    assert words(found["negtome+cads+interval+variants"]) == (usual, CADS, INTERVAL, True)
+
+
+def test_a_model_without_its_own_strength_has_every_models() -> None:
+    assert rivals(Collage(**ASKED, model="sdxl"))["negtome"].spread == DEFAULTS["spread_alpha"]
 
 
 def test_the_collages_own_strengths_are_kept_and_taken_out_of_off() -> None:

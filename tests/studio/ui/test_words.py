@@ -58,7 +58,7 @@ def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
     )
     assert plain["models"][0]["steps"] == card("embedded").steps
     windows = [one["usual"]["window"] for one in settings([card("embedded"), card("sdxl-turbo")])["models"]]
-    assert windows == [DEFAULTS["window"], 0.5]
+    assert windows == [card("embedded").own["window"], 0.5]
 
 
 def test_the_page_knows_which_models_take_a_picture_as_prompt() -> None:
