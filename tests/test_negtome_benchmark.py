@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.embedded.training.world import COLOURS, world
-from presets.build import WORLD
+from presets.recipes.build import WORLD
 from studio.variants import alternatives, variant
 from tests.benchmarks import common, negtome, negtome_scenes
 from tests.benchmarks.negtome_report import best, entropy, fall, section, slower
