@@ -12,7 +12,8 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -103,16 +104,22 @@ def _undeclared(source: str, needed: set[str], extras: set[str]) -> list[str]:
 
     Those of an extra may be imported in a function, where the module looks first whether they are there.
     """
-    owners, found = packages_distributions(), []
+    found = []
     for name, waits in _imports(source):
         top = name.split(".")[0]
         if top in sys.stdlib_module_names or top in ("pipelines", "studio", "presets"):
             continue
-        from_ = {_normal(one) for one in owners.get(top, [top])}
+        from_ = {_normal(one) for one in _owners().get(top, [top])}
         guarded = waits and "find_spec(" in source and from_ & extras
         if not from_ & needed and not guarded:
             found.append(name)
     return found
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Distributions by what is imported of them; slow to find."""
+    return packages_distributions()
 
 
 def _normal(requirement: str) -> str:
