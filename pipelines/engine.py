@@ -343,12 +343,12 @@ class _Job:
         if loaded.tiny is None and loaded.preview_matrix is None:
             loaded.preview_matrix = previews.fit(loaded.family, loaded.pipe)
         size = (self.request.height, self.request.width)
-        for offset, latents in enumerate(clean()):
-            if loaded.preview_matrix is None:
-                rough = previews.decode(latents, loaded.tiny, size)
-            else:
-                rough = previews.preview(latents, loaded.preview_matrix, size)
-            self.say(Preview(image + offset, step, previews.lay_over(rough, frozen)))
+        latents = clean()[0]  # of images that advance together the first alone: one preview a time
+        if loaded.preview_matrix is None:
+            rough = previews.decode(latents, loaded.tiny, size)
+        else:
+            rough = previews.preview(latents, loaded.preview_matrix, size)
+        self.say(Preview(image, step, previews.lay_over(rough, frozen)))
 
 
 def _too_large(request: RenderRequest) -> str:

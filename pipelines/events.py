@@ -52,7 +52,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """A rough picture of what the run is heading for: uint8 (H, W, 3) at canvas size, frozen pixels exact."""
+    """A rough picture of what the run is heading for: uint8 (H, W, 3) at canvas size, frozen pixels exact.
+
+    Of images that advance together only the first is shown, so that previews come at most twice a second in all.
+    """
 
     image: int
     step: int

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.embedded.training.scenes import render
 from pipelines.embedded.training.world import COLOURS, world
 from pipelines.measure.features import Features
-from presets.build import WORLD, drawer_store, item
+from presets.recipes.build import WORLD, drawer_store, item
 from tests.benchmarks import common
 from tests.benchmarks.collage import SHOWN, sheet, shot
 from tests.benchmarks.collage_measures import (

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.embedded.training.world import COLOURS, world
 from pipelines.request import AvoidRequest, RenderRequest
-from presets.build import WORLD
+from presets.recipes.build import WORLD
 from studio.variants import alternatives, variant
 from tests.benchmarks import common, negtome, negtome_scenes
 from tests.benchmarks.negtome_curves import AVOIDS, CURVES, avoid_ways, best, cells, spread_ways

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -52,6 +58,98 @@ def test_wheel_carries_data_and_no_training(wheel: Path) -> None:
     assert not [
         name for name in names if "/training/" in name or "/judge/" in name or name.startswith("tests/")
     ]
+
+
+def _imports(source: str) -> Iterator[tuple[str, bool]]:
+    """Every name that a module imports, with its modules, and whether it waits until a function is called."""
+
+    def walk(node: ast.AST, waits: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((name.name, waits) for name in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0 and child.module, "imports say the whole name"
+                yield from ((f"{child.module}.{name.name}", waits) for name in child.names)
+            yield from walk(child, waits or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+    return walk(ast.parse(source), False)
+
+
+def _sources(wheel: Path) -> dict[str, str]:
+    """The wheel's modules by their dotted names."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): archive.read(name).decode()
+            for name in archive.namelist()
+            if name.endswith(".py")
+        }
+
+
+def _left_out(source: str, there: set[str]) -> list[str]:
+    """What a module imports of ours, in whatever place, that is not among the modules ``there``."""
+    missing = []
+    for name, _ in _imports(source):
+        parts = name.split(".")
+        if parts[0] not in ("pipelines", "studio", "presets", "app", "scripts", "tests"):
+            continue
+        folder = ROOT.joinpath(*parts)
+        is_module = folder.is_dir() or folder.with_suffix(".py").exists()
+        if (name if is_module else ".".join(parts[:-1])) not in there:
+            missing.append(name)
+    return missing
+
+
+def _undeclared(source: str, needed: set[str], extras: set[str]) -> list[str]:
+    """What a module imports of others that is not among the ``needed`` distributions.
+
+    Those of an extra may be imported in a function, where the module looks first whether they are there.
+    """
+    found = []
+    for name, waits in _imports(source):
+        top = name.split(".")[0]
+        if top in sys.stdlib_module_names or top in ("pipelines", "studio", "presets"):
+            continue
+        from_ = {_normal(one) for one in _owners().get(top, [top])}
+        guarded = waits and "find_spec(" in source and from_ & extras
+        if not from_ & needed and not guarded:
+            found.append(name)
+    return found
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Distributions by what is imported of them; slow to find."""
+    return packages_distributions()
+
+
+def _normal(requirement: str) -> str:
+    """A distribution's name without extras and bounds, as package indexes compare names."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+def test_what_is_in_the_wheel_imports_only_what_is_in_it(wheel: Path) -> None:
+    sources = _sources(wheel)
+    assert "studio.cli" in sources and "presets" in sources and "presets.recipes.build" not in sources
+    there = set(sources)
+    missing = {module: _left_out(source, there) for module, source in sources.items()}
+    assert {module: names for module, names in missing.items() if names} == {}
+    recipe = _left_out((ROOT / "presets" / "recipes" / "build.py").read_text(), there)
+    assert "pipelines.embedded.training.captions.prompt_for" in recipe, "what is left out is noticed"
+
+
+def test_what_the_wheel_imports_is_declared(wheel: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {_normal(one) for one in project["dependencies"]}
+    optional = project["optional-dependencies"].items()
+    extras = {_normal(one) for name, many in optional if name != "test" for one in many}
+    found = {module: _undeclared(source, needed, extras) for module, source in _sources(wheel).items()}
+    assert {module: names for module, names in found.items() if names} == {}
+    for source in ("import peft", "def f():\n    import peft", "def f():\n    from scipy import stats"):
+        assert _undeclared(source, needed, extras), "what is not declared is noticed"
+    looks = "def f():\n    if find_spec('peft'):\n        import peft"
+    assert _undeclared(looks, needed, extras) == []
 
 
 def test_fresh_environment_renders_a_preset(wheel: Path, tmp_path: Path) -> None:

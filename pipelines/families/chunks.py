@@ -73,14 +73,37 @@ class Plan:
 
 
 def plan(request: RenderRequest, fits: Fits, guided: bool) -> Plan:
-    """How the words of a request are read. Raises `CutOffError` where it takes more than `MOST` chunks."""
+    """How the words of a request are read.
+
+    Raises `CutOffError` where it takes more than `MOST` chunks, naming the first layer that has words beyond them.
+    """
     found = Plan(tuple(_of_prompt(request, fits)), tuple(_of_negative(request, fits)) if guided else ())
     if found.count > MOST:
-        raise CutOffError(
-            f"the prompts and the layers' words take {found.count} texts for the text encoder, more than {MOST}; "
-            "shorten them or use fewer layers with words."
-        )
+        raise CutOffError(_too_many(request, found))
     return found
+
+
+def _too_many(request: RenderRequest, found: Plan) -> str:
+    texts = f"{found.count} texts for the text encoder, more than {MOST}"
+    advice = "shorten them or use fewer layers with words."
+    for chunk in found.prompt[MOST:]:
+        beyond = [
+            (layer.span, layer.name)
+            for layer, part in zip(request.layers, chunk.spans, strict=True)
+            if part and layer.span
+        ]
+        if beyond:
+            span, name = min(beyond)
+            words = request.prompt[slice(*span)]
+            return f"layer {name!r}: its words {words!r} are cut off, the prompt and all words take {texts}; {advice}"
+    for chunk in found.negative[MOST:]:
+        if chunk.layers:
+            layer = request.layers[chunk.layers[0]]
+            return (
+                f"layer {layer.name!r}: its negative words {layer.negative!r} are cut off, the negative prompt and all "
+                f"negative words take {texts}; {advice}"
+            )
+    return f"the prompts and the layers' words take {texts}; {advice}"
 
 
 def _of_prompt(request: RenderRequest, fits: Fits) -> list[Chunk]:

@@ -86,9 +86,8 @@ class Report:
                 plain["share"] = round(min(1.0, done), 4)
                 which = f" of picture {image + 1} of {images}" if self._rounds > 1 else ""
                 plain["text"] = f"{step} of {steps} steps{which}"
-            case Preview(image=image, picture=picture):
-                if image == 0 or self._rounds > 1:  # of a batch that advances together, the first is shown
-                    plain["preview"] = preview_url(picture)
+            case Preview(picture=picture):
+                plain["preview"] = preview_url(picture)
             case ImageDone(picture=picture):
                 self._pictures.append(picture)
                 if len(self._pictures) < self._request.images:  # the last one waits for what Finished tells

@@ -13,7 +13,7 @@ from pipelines.embedded.training.cutouts import CutoutStore
 from pipelines.embedded.training.scenes import Item, Scene
 from pipelines.embedded.training.world import COLOURS, art_key, world
 from pipelines.pictures import Pixels
-from presets.build import STYLE, WORLD, drawer_store, item
+from presets.recipes.build import STYLE, WORLD, drawer_store, item
 from tests.benchmarks import common
 from tests.benchmarks.effects import words
 

@@ -26,7 +26,7 @@ from pipelines.embedded.training.world import world
 from pipelines.loading.control import FOLDER as CONTROLNET
 from pipelines.measure.intervals import Interval
 from pipelines.pictures import Pixels
-from presets.build import WORLD, drawer_store, item
+from presets.recipes.build import WORLD, drawer_store, item
 
 ROOT = Path(__file__).parents[2]
 PROTOCOLS = Path(__file__).parent / "protocol"

@@ -25,7 +25,7 @@ from pipelines.embedded.training.scenes import Scene
 from pipelines.events import Finished, RenderResult
 from pipelines.measure.intervals import bootstrap, wilson
 from pipelines.pictures import PictureStore
-from presets.build import Preset, compose, drawer_store, item
+from presets.recipes.build import Preset, compose, drawer_store, item
 from studio.edit_layer import edit_layer
 from studio.to_request import to_request
 from tests.benchmarks import common

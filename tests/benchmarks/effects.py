@@ -28,7 +28,7 @@ from pipelines.measure.features import Features, mean_pairwise_distance
 from pipelines.measure.similarity import masked_error
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
-from presets.build import WORLD, drawer_store
+from presets.recipes.build import WORLD, drawer_store
 from tests.benchmarks import common
 from tests.benchmarks.effects_report import section
 

@@ -32,7 +32,7 @@ from pipelines.embedded.training.world import COLOURS, World, world
 from pipelines.measure.intervals import Interval, bootstrap
 from pipelines.measure.similarity import psnr
 from pipelines.pictures import Pixels
-from presets.build import WORLD, drawer_store
+from presets.recipes.build import WORLD, drawer_store
 from tests.benchmarks import common
 from tests.benchmarks.embedded_report import report
 

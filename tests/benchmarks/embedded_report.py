@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.embedded.training.world import world
 from pipelines.measure.intervals import Interval, wilson
-from presets.build import WORLD
+from presets.recipes.build import WORLD
 from tests.benchmarks import common
 
 TARGETS = {"single": 0.60, "pair": 0.35, "whole": 33.3, "inside": 28.3, "seconds": 6.0}  # CPU-trained

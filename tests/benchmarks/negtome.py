@@ -31,7 +31,7 @@ from pipelines.measure.features import Features, mean_pairwise_distance, vendi
 from pipelines.measure.numbers import agreement, numbers
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest, Variant
-from presets.build import WORLD, drawer_store
+from presets.recipes.build import WORLD, drawer_store
 from studio.variants import variant
 from tests.benchmarks import common
 from tests.benchmarks.effects import draw, judge_folder

@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.embedded.training.captions import prompt_for
 from pipelines.embedded.training.scenes import Scene
 from pipelines.embedded.training.world import world
-from presets.build import WORLD
+from presets.recipes.build import WORLD
 from tests.benchmarks import common
 
 

@@ -27,7 +27,7 @@ from pipelines.engine import Engine, Loaded
 from pipelines.measure.intervals import bootstrap
 from pipelines.pictures import PictureStore
 from pipelines.request import LayerRequest, RenderRequest
-from presets.build import WORLD
+from presets.recipes.build import WORLD
 from tests.benchmarks import common
 
 Contender = Callable[[], object]

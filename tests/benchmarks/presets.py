@@ -26,7 +26,7 @@ from pipelines.measure.intervals import Interval, bootstrap, wilson
 from pipelines.measure.similarity import masked_error
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
-from presets.build import HERE, drawer_store, read_truth
+from presets.recipes.build import HERE, drawer_store, read_truth
 from studio.formats import open_any
 from studio.to_request import Prepared, to_request
 from tests.benchmarks import common

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from studio.document import VERSION
 from studio.formats import open_any
 from tests.e2e.conftest import Studio
 from tests.e2e.driver import Driver
@@ -259,6 +262,13 @@ def test_what_cannot_be_opened_is_refused_and_nothing_is_lost(
     broken.write_bytes(b"PK\x03\x04 no zip")
     user.open(broken)
     assert "not a whole .collage file" in user.error()
+    user.button("Dismiss").click()
+    later = tmp_path / "later.collage"
+    with zipfile.ZipFile(later, "w") as pack:
+        pack.writestr("collage.json", json.dumps({"version": VERSION + 1, "holograms": []}))
+    user.open(later)
+    assert f"the collage has version {VERSION + 1}" in user.error()
+    assert user.doc() == before
     user.button("Dismiss").click()
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(b"\x89PNG\r\n\x1a\nnothing")

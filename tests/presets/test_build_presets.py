@@ -12,8 +12,8 @@ from pipelines.embedded.training.captions import all_words
 from pipelines.embedded.training.scenes import render
 from pipelines.embedded.training.world import world
 from pipelines.measure.similarity import masked_error
-from presets import build
-from presets.published import SCENES, Cutout
+from presets.recipes import build
+from presets.recipes.published import SCENES, Cutout
 from studio.compositing import compose
 from studio.formats import archive, open_any
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import BaseModel
 
 from studio.document import MAX_SEED, Avoid, Background, Canvas, Collage, Layer
 from studio.pictures import Library
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     """An opaque RGB picture with no two places alike."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def whole(model: type[T], /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[T]:
+    """Examples of a document's part, drawn field by field; there is a strategy for each."""
+    assert fields.keys() == model.model_fields.keys() - {"version"}, model.__name__
+    return st.builds(model, **fields)
 
 
 @pytest.fixture
@@ -33,7 +44,7 @@ def few_pictures() -> Library:
 
 @pytest.fixture(scope="session")
 def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
-    """Documents in which every field takes any value that it may take."""
+    """Documents in which every field takes any value that it may take; a new field must be added here."""
     digests = st.sampled_from(sorted(few_pictures))
     maybe = st.none() | digests
     text = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -42,7 +53,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
         return st.floats(low, high, allow_nan=False)
 
     share = number(0, 1)
-    layers = st.builds(
+    layers = whole(
         Layer,
         id=st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True),
         name=text,
@@ -76,7 +87,7 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
     @st.composite
     def documents(draw: st.DrawFn) -> Collage:
         drawn = draw(st.lists(layers, max_size=4, unique_by=lambda layer: layer.id))
-        avoids = st.builds(
+        avoids = whole(
             Avoid,
             id=st.sampled_from("abcdefgh"),
             name=text,
@@ -90,43 +101,48 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
             visible=st.booleans(),
         )
         sides = st.integers(8, 256).map(lambda eighth: 8 * eighth)
-        return Collage(
-            name=draw(text),
-            canvas=Canvas(width=draw(sides), height=draw(sides)),
-            background=Background(
-                colour=draw(st.from_regex(r"#[0-9a-fA-F]{6}", fullmatch=True)),
-                picture=draw(maybe),
-                harmonize=draw(st.none() | share),
+        collages = whole(
+            Collage,
+            name=text,
+            canvas=whole(Canvas, width=sides, height=sides),
+            background=whole(
+                Background,
+                colour=st.from_regex(r"#[0-9a-fA-F]{6}", fullmatch=True),
+                picture=maybe,
+                harmonize=st.none() | share,
             ),
-            prompt=draw(text),
-            negative_prompt=draw(text),
-            seed=draw(st.none() | st.integers(0, MAX_SEED - 15)),
-            steps=draw(st.none() | st.integers(1, 200)),
-            guidance=draw(st.none() | number(0, 50)),
-            images=draw(st.integers(1, 16)),
-            model=draw(st.sampled_from(["embedded", "owner/model"])),
-            scheduler=draw(st.none() | st.just("euler")),
-            layers=tuple(drawn),
-            avoids=tuple(draw(st.lists(avoids, max_size=3, unique_by=lambda avoid: avoid.id))),
-            spread=draw(number(0, 3)),
-            spread_threshold=draw(st.none() | share),
-            spread_match=draw(st.sampled_from(["all", "nearest", "first"])),
-            spread_parts=draw(st.sampled_from([(), ("up",), ("double", "single")])),
-            spread_every=draw(st.integers(1, 16)),
-            exact_match=draw(st.booleans()),
-            cads=draw(number(0, 2)),
-            cads_low=draw(st.none() | share),
-            guidance_interval=draw(st.none() | st.tuples(number(0, 5), number(5.5, 14.6))),
-            window=draw(st.none() | share),
-            axis=draw(st.sampled_from(["source", "released"])),
-            avoid_by=draw(st.sampled_from(["guidance", "push"])),
-            spread_by=draw(st.sampled_from(["guidance", "push"])),
-            attend_both_ways=draw(st.booleans()),
-            harmonize_by=draw(st.sampled_from(["steps", "timestep"])),
-            grow=draw(st.floats(-128, 128)),
-            edges=draw(st.sampled_from(["canny", "soft"])),
-            variants=draw(st.booleans()),
-            watch=draw(st.booleans()),
+            prompt=text,
+            negative_prompt=text,
+            seed=st.none() | st.integers(0, MAX_SEED - 15),
+            steps=st.none() | st.integers(1, 200),
+            guidance=st.none() | number(0, 50),
+            images=st.integers(1, 16),
+            model=st.sampled_from(["embedded", "owner/model"]),
+            scheduler=st.none() | st.just("euler"),
+            layers=st.just(tuple(drawn)),
+            avoids=st.lists(avoids, max_size=3, unique_by=lambda avoid: avoid.id).map(tuple),
+            spread=number(0, 3),
+            spread_threshold=st.none() | share,
+            spread_match=st.sampled_from(["all", "nearest", "first"]),
+            spread_parts=st.sampled_from([(), ("up",), ("double", "single")]),
+            spread_every=st.integers(1, 16),
+            exact_match=st.booleans(),
+            cads=number(0, 2),
+            cads_low=st.none() | share,
+            cads_high=st.none() | share,
+            cads_mix=st.none() | share,
+            guidance_interval=st.none() | st.tuples(number(0, 5), number(5.5, 14.6)),
+            window=st.none() | share,
+            axis=st.sampled_from(["source", "released"]),
+            avoid_by=st.sampled_from(["guidance", "push"]),
+            spread_by=st.sampled_from(["guidance", "push"]),
+            attend_both_ways=st.booleans(),
+            harmonize_by=st.sampled_from(["steps", "timestep"]),
+            grow=st.floats(-128, 128),
+            edges=st.sampled_from(["canny", "soft"]),
+            variants=st.booleans(),
+            watch=st.booleans(),
         )
+        return draw(collages)
 
     return documents()

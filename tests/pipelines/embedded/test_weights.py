@@ -24,7 +24,7 @@ from pipelines.embedded.training.scenes import render
 from pipelines.embedded.training.world import world
 from pipelines.measure.features import Features
 from pipelines.models import card
-from presets.build import WORLD, drawer_store
+from presets.recipes.build import WORLD, drawer_store
 from tests.benchmarks import common
 
 MEGABYTE = 10**6

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.engine import Engine, default_engine
+from pipelines.errors import CutOffError
 from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
@@ -46,6 +47,27 @@ class TestEdges:
         assert tiny.moved(all_worded, ours) > 0.5
         fitting = request.replace(prompt="red car " * 37, layers=(*worded[:37], *layers[37:]))
         assert tiny.moved(tiny.pictures(engine, fitting, store)[0], ours) > 0.5
+
+    def test_forty_layers_with_long_words(self, engine: Engine, store: PictureStore, model: str) -> None:
+        """Two phrases fit the scene, the next 31 have a text each; the layer of the next in the text is named."""
+        phrase = ", ".join(["a red car on the beach at night and a blue cat on the table"] * 2)
+        prompt = ", ".join([phrase] * 40)
+        spans = [(start, start + len(phrase)) for start in range(0, len(prompt), len(phrase) + 2)]
+        layers = tuple(
+            tiny.layer(store, f"l{k}", tiny.box(8 * (k // 8), 8 * (k % 8), 8 * (k // 8) + 8, 8 * (k % 8) + 8))
+            for k in range(40)
+        )
+        worded = tuple(
+            dataclasses.replace(one, span=span) for one, span in zip(layers, reversed(spans), strict=True)
+        )
+        request = tiny.collage_request(store, model, steps=1).replace(prompt=prompt, layers=worded)
+        with pytest.raises(
+            CutOffError,
+            match=f"^layer 'l6': its words '{phrase}' are cut off.* 39 texts .* more than 32; shorten",
+        ):
+            tiny.result(engine, request, store)
+        read = request.replace(prompt=prompt[: spans[32][1]], layers=worded[7:])
+        assert len(tiny.pictures(engine, read, store)) == 1
 
     @pytest.mark.parametrize(("width", "height"), [(64, 128), (136, 72)])
     def test_other_shapes(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipelines.engine import Engine
 from pipelines.events import Finished, ImageDone, Preview, Progress, Started, Warned
@@ -36,6 +38,30 @@ class TestEvents:
         found = tiny.events(calm, tiny.text_request(steps=8), store)
         assert calm.preview_seconds == 0.5
         assert len(tiny.previews(found)) < 4
+
+    @pytest.mark.parametrize("spread", [0.0, 1.0])
+    def test_previews_of_four_images_come_no_faster(
+        self, pipe: Any, store: PictureStore, monkeypatch: pytest.MonkeyPatch, spread: float
+    ) -> None:
+        """A denoiser call takes a fifth of a second: every third step has a preview, of one image."""
+        calls: list[int] = []
+        clock = SimpleNamespace(monotonic=lambda: 0.2 * len(calls))
+        monkeypatch.setattr("pipelines.engine.time", clock)
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        handle = pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+        try:
+            found = tiny.events(own, tiny.text_request("own", steps=11, images=4, spread=spread), store)
+        finally:
+            handle.remove()
+        shown = [(event.image, event.step) for event in found if isinstance(event, Preview)]
+        together = [(0, 1), (0, 4), (0, 7), (0, 10)]
+        if spread:
+            assert shown == together
+        else:
+            assert shown[:4] == together and {image for image, _ in shown} == {0, 1, 2, 3}
+            after = [11 * image + step for image, step in shown]
+            assert min(np.diff(after)) == 3 and len(shown) < 44 / 3
 
     def test_spread_over_one_image_warns(self, engine: Engine, store: PictureStore) -> None:
         request = tiny.text_request(spread=1.0)

@@ -118,6 +118,38 @@ class TestPlan:
         with pytest.raises(CutOffError, match=f"{MOST + 1} texts .* more than {MOST}"):
             plan(tiny.text_request(prompt="a b c d " * (MOST + 1)), few, guided=True)
 
+    def test_too_many_name_the_first_layer_that_is_cut_off(self, store: PictureStore) -> None:
+        """In the order of the text, not of the layers; whether its words stand in the scene or in chunks apart."""
+        scene = "a b c d " * MOST
+        for request in (
+            worded(store, f"{scene}red car, cat", "cat", "red car"),
+            worded(store, f"{scene}x red car and a cat y", "cat", "red car"),
+            worded(store, f"{'a b c d ' * (MOST - 1)} x y z red car now", "red car"),
+        ):
+            with pytest.raises(
+                CutOffError, match=r"^layer 'red car': its words 'red car' are cut off.* 3[34] texts"
+            ):
+                plan(request, few, guided=True)
+
+    def test_too_many_name_nobody_whose_words_are_read(self, store: PictureStore) -> None:
+        request = worded(store, "red car x y " + "a b c d " * MOST, "red car")
+        with pytest.raises(CutOffError, match=r"^the prompts and the layers' words take 33 texts"):
+            plan(request, few, guided=True)
+
+    def test_too_many_negative_words_name_their_layer(self, store: PictureStore) -> None:
+        def asked(scene: str) -> RenderRequest:
+            request = worded(store, "red car, cat", "red car", "cat", negative_prompt=scene)
+            layers = (request.layers[0], dataclasses.replace(request.layers[1], negative="rust"))
+            return request.replace(layers=layers)
+
+        assert plan(asked("a b c d " * (MOST // 2 - 1)), few, guided=True).count == MOST - 1
+        long = asked("a b c d " * (MOST // 2))
+        with pytest.raises(
+            CutOffError, match=r"^layer 'cat': its negative words 'rust' are cut off.* 33 texts"
+        ):
+            plan(long, few, guided=True)
+        assert plan(long, few, guided=False).count == 1
+
 
 def given(engine: Engine, request: RenderRequest) -> dict[str, Any]:
     loaded = engine.load(request.model)

@@ -1,6 +1,6 @@
 """Builds the presets of the embedded world: the same files every time.
 
-``python -m presets.build`` writes ``presets/NAME.collage`` and ``presets/truth/NAME.json``, the true scene:
+``python -m presets.recipes.build`` writes ``presets/NAME.collage`` and ``presets/truth/NAME.json``, the true scene:
 the same objects, composed and lit by the world's own renderer, as a perfect harmonization would have them.
 Cut-outs come from the studio's drawer, backgrounds from the world's painter. Each function says what its
 preset shows.
@@ -26,12 +26,12 @@ from pipelines.embedded.training.scenes import Item, Scene, background, render
 from pipelines.embedded.training.world import art_key, world
 from pipelines.errors import FieldError
 from pipelines.models import card
-from presets.published import SCENES, Cutout, Piece, Published
+from presets.recipes.published import SCENES, Cutout, Piece, Published
 from studio.document import Avoid, Background, Collage, Layer
 from studio.pictures import Library
 from studio.to_request import DEFAULTS
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 DRAWER = HERE.parent / "studio" / "drawer"
 STYLE = "flat"
 WORLD = "small"
@@ -185,7 +185,7 @@ def avoid() -> Preset:
 
 
 def published(scene: Published) -> Preset:
-    """One of the four published example scenes (`presets.published`), with their layers' strengths.
+    """One of the four published example scenes (`presets.recipes.published`), with their layers' strengths.
 
     Harmonize is `NOISE` times their noise. Cross-attention is scaled as `studio.suggest` does it, by what the model's
     own default is of every model's: what helps a large model is too much for this one. Their canny is keep shape.

@@ -1,0 +1,1 @@
+"""How the presets were made. It needs the embedded world, so it is not in the wheel."""
