@@ -125,7 +125,9 @@ def test_keep_shape_in_a_compiled_denoiser(store: PictureStore, way: str) -> Non
     assert max(tiny.moved(a, b) for a, b in zip(found, plain, strict=True)) < 0.1
     assert min(tiny.moved(a, b) for a, b in zip(found, without, strict=True)) > 0.3, "it acts"
     assert graphs[0] > 0 and set(graphs) == {graphs[0]}, "not again from step to step"
-    other = request.replace(layers=(request.layers[0], dataclasses.replace(request.layers[1], keep_shape=0.3)))
+    other = request.replace(
+        layers=(request.layers[0], dataclasses.replace(request.layers[1], keep_shape=0.3))
+    )
     again, later = sampled(loaded, other, store, methods_for(other), keeper)
     assert set(later) == {graphs[0]}, "nor at another strength"
     assert min(tiny.moved(a, b) for a, b in zip(again, found, strict=True)) > 0.1
