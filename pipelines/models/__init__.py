@@ -17,13 +17,24 @@ from pipelines.errors import ModelError
 from pipelines.models.card import SCHEDULERS, ModelCard
 from pipelines.models.embedded import CARD as EMBEDDED
 from pipelines.models.few_step import LCM_SD15, SD_TURBO, SDXL_LIGHTNING, SDXL_TURBO
-from pipelines.models.flow import CHROMA, FLUX, FLUX2, KLEIN, KLEIN_BASE, QWEN, SCHNELL, SD3, Z_IMAGE
+from pipelines.models.flow import (
+    CHROMA,
+    FLUX,
+    FLUX2,
+    KLEIN,
+    KLEIN_BASE,
+    QWEN,
+    SCHNELL,
+    SD3,
+    Z_IMAGE,
+    Z_IMAGE_TURBO,
+)
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
-__all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card"]
+__all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card", "shipped"]
 
 _UNETS = (EMBEDDED, SD15, SD21, SDXL, LCM_SD15, SD_TURBO, SDXL_TURBO, SDXL_LIGHTNING)
-_FLOWS = (SD3, FLUX, SCHNELL, FLUX2, KLEIN_BASE, KLEIN, QWEN, Z_IMAGE, CHROMA)
+_FLOWS = (SD3, FLUX, SCHNELL, FLUX2, KLEIN_BASE, KLEIN, QWEN, Z_IMAGE, Z_IMAGE_TURBO, CHROMA)
 CARDS = {known.name: known for known in (*_UNETS, *_FLOWS)}
 _CLASSES = {
     "StableDiffusionPipeline": SD15,
@@ -36,7 +47,7 @@ _CLASSES = {
     "Flux2Pipeline": FLUX2,
     "Flux2KleinPipeline": KLEIN_BASE,
     "QwenImagePipeline": QWEN,
-    "ZImagePipeline": Z_IMAGE,
+    "ZImagePipeline": Z_IMAGE_TURBO,
     "ChromaPipeline": CHROMA,
 }
 _TEXT = {"sd": 768, "sdxl": 2048}
@@ -48,10 +59,19 @@ _Config = Callable[[str], dict[str, Any]]
 """The JSON in a file of a model's folder, {} where there is no such file."""
 
 
-def card(model: str) -> ModelCard:
-    """The card called ``model``, or one read from a file, folder or hub id of that name. Raises `ModelError`."""
+def shipped(model: str) -> ModelCard | None:
+    """The card called ``model``, or whose hub id that is; None where files would have to be read to know one."""
     if model in CARDS:
         return CARDS[model]
+    known = next((one for one in CARDS.values() if one.source == model), None)
+    # a folder of that name here is meant before the hub's
+    return None if known is None or Path(model).exists() else dataclasses.replace(known, name=model)
+
+
+def card(model: str) -> ModelCard:
+    """The card called ``model``, or one read from a file, folder or hub id of that name. Raises `ModelError`."""
+    if (known := shipped(model)) is not None:
+        return known
     path = Path(model)
     if path.is_file():
         return _single(path)
