@@ -18,8 +18,8 @@ Say = Callable[[int, int], None]
 """Told how many bytes of how many are here; what it raises ends the download."""
 
 _READ = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-# "model.fp16.safetensors" and the like: the same weights again, for those who ask for a variant
-_VARIANTS = ("*.*.safetensors", "*.*.bin", "*.fp16-*", "*.non_ema-*")
+VARIANTS = ("*.*.safetensors", "*.*.bin", "*.fp16-*", "*.non_ema-*")
+"""``model.fp16.safetensors`` and the like: the same weights again, for those who ask for a variant."""
 
 
 def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
@@ -66,7 +66,7 @@ def fetch(repo: str, wanted: Sequence[str], say: Say, *, local: bool = False) ->
         snapshot_download(
             repo,
             allow_patterns=list(wanted),
-            ignore_patterns=list(_VARIANTS),
+            ignore_patterns=list(VARIANTS),
             local_files_only=local,
             tqdm_class=_reporter(say),
         )

@@ -17,8 +17,9 @@ from pipelines.errors import DecollageError, ModelError
 from pipelines.loading.failures import first_line, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model
 from pipelines.loading.options import LoadOptions, Lora
-from pipelines.loading.placing import check_room, choose_device, free_memory, place, quantization
+from pipelines.loading.placing import choose_device, place, quantization
 from pipelines.loading.remarks import silence
+from pipelines.loading.room import check_room, free_memory
 from pipelines.models import ModelCard
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
     name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)
     try:
         with quiet():
-            pipe = _read(card, options, getattr(torch, name), say)
+            pipe = _read(card, options, device, name, say)
             if card.spacing is not None:
                 pipe.scheduler = type(pipe.scheduler).from_config(
                     pipe.scheduler.config, timestep_spacing=card.spacing
@@ -100,8 +101,9 @@ def load_tiny(card: ModelCard, pipe: Any, options: LoadOptions, say: Say = _sile
     return tiny.to(pipe._execution_device)
 
 
-def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
+def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Say) -> Any:
     import diffusers
+    import torch
 
     path = Path(card.source)
     if path.is_dir() and not options.allow_pickle:
@@ -110,9 +112,14 @@ def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
         # a bad choice is said before gigabytes are fetched
         quantization(options, set())
         path = fetch_model(card, say, pickles=options.allow_pickle)
+    dtype = getattr(torch, name)
     if path.is_file():
-        return _read_file(card, path, options, dtype)
-    check_room(card.name, path, free_memory())
+        _refuse_file(card, path, options)
+    check_room(card.name, path, options, device, name, free_memory())
+    if path.is_file():
+        config = {"config": options.config} if options.config else {}
+        kind = getattr(diffusers, _SINGLE[card.family])
+        return kind.from_single_file(str(path), torch_dtype=dtype, **config)
     more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))
     if quantize := quantization(options, parts):
@@ -122,9 +129,7 @@ def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
     )
 
 
-def _read_file(card: ModelCard, path: Path, options: LoadOptions, dtype: Any) -> Any:
-    import diffusers
-
+def _refuse_file(card: ModelCard, path: Path, options: LoadOptions) -> None:
     if path.suffix in _PICKLES and not options.allow_pickle:
         raise ModelError(pickled(card.name))
     for word in ("quantize", "device_map"):
@@ -132,10 +137,6 @@ def _read_file(card: ModelCard, path: Path, options: LoadOptions, dtype: Any) ->
             raise ModelError(
                 f"{word} does not work on model {card.name!r}, which is a single file; leave it out, or use a folder."
             )
-    check_room(card.name, path, free_memory())
-    config = {"config": options.config} if options.config else {}
-    kind = getattr(diffusers, _SINGLE[card.family])
-    return kind.from_single_file(str(path), torch_dtype=dtype, **config)
 
 
 def _refuse_pickles(card: ModelCard, folder: Path) -> None:

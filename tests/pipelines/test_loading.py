@@ -15,7 +15,7 @@ import torch
 from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load_pipeline
 from pipelines.loading.failures import sentence
-from pipelines.loading.placing import check_room, choose_offload, free_memory
+from pipelines.loading.placing import choose_offload
 from pipelines.models import card
 from tests.pipelines import single_file, tiny
 
@@ -156,16 +156,6 @@ def test_int8_weights(folder: Path) -> None:
     # the half of one of 127 levels either way, of each row's largest weight
     off = (ours.dequantize() - theirs).detach().abs().amax(1)
     assert float(off.max()) > 0 and bool((off <= theirs.abs().amax(1) / 127).all())
-
-
-def test_room_is_looked_at_first(folder: Path) -> None:
-    largest = max(file.stat().st_size for file in folder.glob("*/*.safetensors"))
-    check_room("m", folder, largest)
-    check_room("m", folder, None)
-    with pytest.raises(ModelError, match=r"too little free memory to load model 'm' \(0.0 GB needed"):
-        check_room("m", folder, largest - 1)
-    free = free_memory()
-    assert free is not None and 2**20 < free < 2**50
 
 
 def test_a_full_disk_is_told_from_the_rest() -> None:
