@@ -18,6 +18,10 @@ _OFFLINE = frozenset(
 )
 
 
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+"""How files with weights end that can run code."""
+
+
 def sentence(name: str, source: str, error: BaseException) -> str:
     """What went wrong, told from the classes of the whole chain of errors: libraries wrap the hub's own."""
     kinds: set[str] = set()

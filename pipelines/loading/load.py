@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError
-from pipelines.loading.failures import first_line, no_room, pickled, sentence
+from pipelines.loading.failures import PICKLES, first_line, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model
 from pipelines.loading.options import LoadOptions, Lora
 from pipelines.loading.placing import choose_device, place, quantization
 from pipelines.loading.remarks import silence
-from pipelines.loading.room import check_room, free_memory
+from pipelines.loading.room import check_room, free_memory, weights_of
+from pipelines.loading.single_file import read_file
 from pipelines.models import ModelCard
 
 log = logging.getLogger(__name__)
-
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-_SINGLE = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-"""Families that are read from one file, and their pipelines."""
 
 
 def _silent(done: int, total: int) -> None:
@@ -114,12 +111,8 @@ def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Sa
         path = fetch_model(card, say, pickles=options.allow_pickle)
     dtype = getattr(torch, name)
     if path.is_file():
-        _refuse_file(card, path, options)
-    check_room(card.name, path, options, device, name, free_memory())
-    if path.is_file():
-        config = {"config": options.config} if options.config else {}
-        kind = getattr(diffusers, _SINGLE[card.family])
-        return kind.from_single_file(str(path), torch_dtype=dtype, **config)
+        return read_file(card, path, options, device, name, say)
+    check_room(card.name, weights_of(path), options, device, name, free_memory())
     more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))
     if quantize := quantization(options, parts):
@@ -129,20 +122,10 @@ def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Sa
     )
 
 
-def _refuse_file(card: ModelCard, path: Path, options: LoadOptions) -> None:
-    if path.suffix in _PICKLES and not options.allow_pickle:
-        raise ModelError(pickled(card.name))
-    for word in ("quantize", "device_map"):
-        if getattr(options, word):
-            raise ModelError(
-                f"{word} does not work on model {card.name!r}, which is a single file; leave it out, or use a folder."
-            )
-
-
 def _refuse_pickles(card: ModelCard, folder: Path) -> None:
     for part in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
         kinds = {file.suffix for file in part.iterdir()}
-        if kinds & set(_PICKLES) and ".safetensors" not in kinds:
+        if kinds & set(PICKLES) and ".safetensors" not in kinds:
             raise ModelError(pickled(card.name))
 
 
@@ -159,7 +142,7 @@ def _add_loras(pipe: Any, options: LoadOptions) -> None:
 
 def _add_lora(pipe: Any, lora: Lora, name: str, options: LoadOptions) -> None:
     path = Path(lora.source)
-    if path.suffix in _PICKLES and not options.allow_pickle:
+    if path.suffix in PICKLES and not options.allow_pickle:
         raise ModelError(pickled(lora.source))
     # told the folder and the file apart, as the libraries want them when they may not ask the hub
     where = {"weight_name": path.name} if path.is_file() else {}

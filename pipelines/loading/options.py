@@ -36,7 +36,7 @@ class LoadOptions:
 
     ``dtype`` one of `DTYPES`, ``device`` as torch names it, ``device_map`` as diffusers names it ("balanced",
     "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`. ``config`` is a folder or hub id with
-    the configs that a single file lacks. ``controlnet`` keeps shapes and ``ip_adapter`` makes pictures prompts, in
+    what a single file lacks: configs, or all but the transformer. ``controlnet`` keeps shapes and ``ip_adapter`` makes pictures prompts, in
     place of the model's usual ones. ``allow_pickle`` lets weights be read that can run code.
     """
 

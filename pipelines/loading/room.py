@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
@@ -33,25 +33,28 @@ def free_memory() -> int | None:
         return None
 
 
+Weights = Mapping[str, Sequence[Path]]
+"""Files with weights by the part of the model that reads them."""
+
+
 def check_room(
-    name: str, source: Path, options: LoadOptions, device: str, dtype: str, free: int | None
+    name: str, weights: Weights, options: LoadOptions, device: str, dtype: str, free: int | None
 ) -> None:
-    """`ModelError` where the weights of a folder or file need more than ``free`` bytes of main memory.
+    """`ModelError` where ``weights`` need more than ``free`` bytes of main memory.
 
     All of them, as wide as ``dtype`` or as they are quantized, where they stay in it: on a CPU, and wherever they wait
     for a device. Else the largest file as it is, as they pass through on the way to the device.
     """
     if free is None:
         return
-    by_part = _files(source)
-    sizes = [file.stat().st_size for files in by_part.values() for file in files]
+    sizes = [file.stat().st_size for files in weights.values() for file in files]
     needed = max(sizes, default=0)
     narrow = QUANTIZED[options.quantize] if options.quantize else 0.0
-    quantized = quantized_parts(set(by_part)) if options.quantize else []
+    quantized = quantized_parts(set(weights)) if options.quantize else []
     total = int(
         sum(
             _held(file, narrow if part in quantized else float(_width(dtype)))
-            for part, files in by_part.items()
+            for part, files in weights.items()
             for file in files
         )
     )
@@ -61,10 +64,8 @@ def check_room(
         raise ModelError(no_room(name, needed, free))
 
 
-def _files(source: Path) -> dict[str, Sequence[Path]]:
-    """The files with weights that loading reads, by part of the model; a single file is the part ""."""
-    if source.is_file():
-        return {"": [source]}
+def weights_of(source: Path) -> dict[str, Sequence[Path]]:
+    """What loading reads of a model's folder: neither variants nor what is pickled beside safetensors."""
     index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
     found: dict[str, Sequence[Path]] = {}
     for part in index:

@@ -29,6 +29,7 @@ from pipelines.models.flow import (
     Z_IMAGE,
     Z_IMAGE_TURBO,
 )
+from pipelines.models.single_file import of_file
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
 __all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card", "shipped"]
@@ -74,7 +75,7 @@ def card(model: str) -> ModelCard:
         return known
     path = Path(model)
     if path.is_file():
-        return _single(path)
+        return of_file(path)
     if path.is_dir():
 
         def config(name: str) -> dict[str, Any]:
@@ -127,30 +128,6 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
         controlnets=known.controlnets if fits else {},
         ip_adapter=known.ip_adapter if fits else None,
     )
-
-
-def _single(path: Path) -> ModelCard:
-    """A card for one file; a Stable Diffusion file is told from an XL one by its second text encoder's weights."""
-    kind = SD15
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="numpy") as file:
-                names = list(file.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"model file {str(path)!r} is damaged or no safetensors file; download it again."
-            ) from error
-        if not any(name.startswith("model.diffusion_model.") for name in names):
-            raise ModelError(
-                f"model file {str(path)!r} is no Stable Diffusion checkpoint; use such a file, or a folder."
-            )
-        if any(name.startswith("conditioner.embedders.1.") for name in names):
-            kind = SDXL
-    elif path.suffix != ".ckpt":
-        raise ModelError(f"model file {str(path)!r} is no .safetensors file; give one, or a folder.")
-    return dataclasses.replace(kind, name=str(path), source=str(path))
 
 
 def _sizes(config: _Config) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ Loras = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME[:WEIGHT]", help="LoRA: file, folder or hub id; repeatable."),
 ]
-Config = Annotated[str | None, typer.Option(help="Folder or hub id with the configs of a single-file model.")]
+Config = Annotated[str | None, typer.Option(help="Folder or hub id with what a single-file model lacks.")]
 IPAdapterName = Annotated[
     str | None,
     typer.Option(

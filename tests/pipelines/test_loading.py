@@ -17,7 +17,7 @@ from pipelines.loading import LoadOptions, Lora, load_pipeline
 from pipelines.loading.failures import sentence
 from pipelines.loading.placing import choose_offload
 from pipelines.models import card
-from tests.pipelines import single_file, tiny
+from tests.pipelines import tiny
 
 GB = 2**30
 
@@ -110,33 +110,6 @@ def test_pickles_only_by_flag(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(allowed.unet.conv_in.weight, pipe.unet.conv_in.weight)
 
 
-def test_wrong_files(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    text, other, broken = tmp_path / "a.txt", tmp_path / "b.safetensors", tmp_path / "c.safetensors"
-    text.write_text("x")
-    broken.write_bytes(b"no model")
-    save_file({"x": torch.zeros(1)}, other)
-    for file, words in ((text, "no .safetensors"), (other, "no Stable Diffusion"), (broken, "damaged")):
-        with pytest.raises(ModelError, match=words):
-            card(str(file))
-
-
-def test_a_single_file_is_the_folder_it_was_made_of(tmp_path: Path) -> None:
-    whole, file = tmp_path / "whole", tmp_path / "one.safetensors"
-    pipe = tiny.KINDS["sd_noise"]()
-    pipe.save_pretrained(whole)
-    single = card(str(single_file.save_single(pipe, file)))
-    loaded = load_pipeline(single, LoadOptions(device="cpu", config=str(whole)))
-    for part in ("unet", "vae", "text_encoder"):
-        ours, theirs = getattr(pipe, part).state_dict(), getattr(loaded, part).state_dict()
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
-    for word in ({"quantize": "int8"}, {"device_map": "balanced"}):
-        with pytest.raises(ModelError, match=f"{next(iter(word))} does not work .* single file"):
-            load_pipeline(single, LoadOptions(config=str(whole), **word))
-
-
 def test_a_model_that_asks_for_other_steps_gets_them(folder: Path) -> None:
     """As the file of SDXL Lightning, whose scheduler's config is that of plain SDXL."""
     plain = card(str(folder))
@@ -173,21 +146,3 @@ def test_a_device_that_is_not_there(folder: Path, device: str, words: str) -> No
         pytest.skip("cuda is on this machine")
     with pytest.raises(ModelError, match=words):
         load_pipeline(card(str(folder)), LoadOptions(device=device))
-
-
-def test_a_pickled_file_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "a.ckpt"
-    file.write_bytes(b"")
-    with pytest.raises(ModelError, match="--allow-pickle"):
-        load_pipeline(card(str(file)), LoadOptions(device="cpu"))
-
-
-def test_a_single_file_is_told_by_its_weights(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    for name, more in (("sd", ()), ("sdxl", ("conditioner.embedders.1.x",))):
-        file = tmp_path / f"{name}.safetensors"
-        save_file({one: torch.zeros(1) for one in ("model.diffusion_model.x", *more)}, file)
-        assert card(str(file)).family == name
-    with pytest.raises(ModelError, match="could not be loaded"):
-        load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(tmp_path)))

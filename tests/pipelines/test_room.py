@@ -11,7 +11,7 @@ import torch
 
 from pipelines.errors import ModelError
 from pipelines.loading import LoadOptions, load, load_pipeline
-from pipelines.loading.room import check_room, free_memory
+from pipelines.loading.room import check_room, free_memory, weights_of
 from pipelines.models import card
 from tests.pipelines import single_file, tiny
 
@@ -40,7 +40,8 @@ def needed(source: Path, device: str = "cpu", dtype: str = "float32", **options:
     while low < high:
         middle = (low + high) // 2
         try:
-            check_room("m", source, LoadOptions(**options), device, dtype, middle)
+            weights = {"": [source]} if source.is_file() else weights_of(source)
+            check_room("m", weights, LoadOptions(**options), device, dtype, middle)
             high = middle
         except ModelError:
             low = middle + 1
@@ -102,6 +103,6 @@ def test_the_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_system_does_not_say_nothing_is_refused(folder: Path) -> None:
-    check_room("m", folder, LoadOptions(), "cpu", "float32", None)
+    check_room("m", weights_of(folder), LoadOptions(), "cpu", "float32", None)
     free = free_memory()
     assert free is not None and 2**20 < free < 2**50

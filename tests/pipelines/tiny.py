@@ -57,13 +57,13 @@ def tokenizer() -> CLIPTokenizer:
     return build_tokenizer(WORDS)
 
 
-def text_encoder(seed: int, pooled: bool = False) -> Any:
-    """Two layers of CLIP's text tower, 32 wide."""
+def text_encoder(seed: int, pooled: bool = False, wide: int = 32) -> Any:
+    """Two layers of CLIP's text tower."""
     torch.manual_seed(seed)
     words = tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(words),
-        hidden_size=32,
+        hidden_size=wide,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
