@@ -15,6 +15,7 @@ import torch
 from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load_pipeline
 from pipelines.loading.failures import sentence
+from pipelines.loading.load import told
 from pipelines.loading.placing import choose_offload
 from pipelines.models import card
 from tests.pipelines import tiny
@@ -39,6 +40,27 @@ def test_dtype_is_overridden_and_said(folder: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(
+    ("device", "offload", "options", "level"),
+    [
+        ("cpu", "none", {}, logging.DEBUG),
+        ("cpu", "none", {"dtype": "bfloat16"}, logging.INFO),
+        ("cuda", "none", {}, logging.INFO),
+        ("mps", "none", {}, logging.INFO),
+        ("cuda", "group", {}, logging.INFO),
+        ("cuda", "group", {"offload": "group"}, logging.INFO),
+        ("cuda", "group", {"quantize": "bnb4"}, logging.INFO),
+    ],
+)
+def test_what_was_chosen_is_said_wherever_something_was(
+    device: str, offload: str, options: dict[str, str], level: int
+) -> None:
+    """And what else would help where the machine chose the slowest way itself."""
+    found, line = told("m", device, "float16", offload, LoadOptions(**options))
+    assert found == level and f"device {device}, float16, offload {offload}" in line
+    assert ("--quantize makes" in line) == (offload == "group" and not options)
+
+
+@pytest.mark.parametrize(
     ("total", "largest", "free", "where"),
     [(6, 4, 8, "none"), (6, 4, 7, "model"), (6, 4, 6, "model"), (6, 4, 5, "group"), (0, 0, 0, "none")],
 )
@@ -57,33 +79,6 @@ def test_words_are_checked() -> None:
 def test_a_lora_is_parsed() -> None:
     assert Lora.parse("a/b:0.5") == Lora("a/b", 0.5)
     assert Lora.parse("a/b") == Lora("a/b") and Lora.parse("c:/x") == Lora("c:/x")
-
-
-def test_a_lora_is_loaded_with_its_weight(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("peft")
-    from diffusers import StableDiffusionPipeline
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    pipe = load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
-    pipe.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q"]))
-    StableDiffusionPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipe.unet))
-
-    file = str(next(tmp_path.glob("*.safetensors")))
-    options = LoadOptions(device="cpu", loras=(Lora(file, 0.5),))
-    loaded = load_pipeline(card(str(folder)), options)
-    scales = {part.scaling["lora0"] for part in loaded.unet.modules() if hasattr(part, "scaling")}
-    full = load_pipeline(card(str(folder)), dataclasses.replace(options, loras=(Lora(file),)))
-    assert scales and scales == {
-        part.scaling["lora0"] / 2 for part in full.unet.modules() if hasattr(part, "scaling")
-    }
-
-
-def test_a_missing_lora_is_named(folder: Path, tmp_path: Path) -> None:
-    gone = str(tmp_path / "gone.safetensors")
-    here = importlib.util.find_spec("peft") is not None
-    with pytest.raises(ModelError, match=r"LoRA .*gone" if here else "package peft"):
-        load_pipeline(card(str(folder)), LoadOptions(device="cpu", loras=(Lora(gone),)))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
