@@ -17,8 +17,8 @@ from pipelines.request import RenderRequest
 T5_TOKENS = 512
 """The stock pipelines' own limit."""
 NO_TRUE_GUIDANCE = "its guidance is distilled, and true guidance beside that is not built"
-"""diffusers has it (``true_cfg_scale`` with a negative prompt): a second call a step, so twice the time, for a model that
-was distilled not to need it.
+"""diffusers has it (``true_cfg_scale`` with a negative prompt): a second call a step, so twice the time, for a model
+that was distilled not to need it.
 """
 
 
