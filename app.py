@@ -7,8 +7,10 @@ except ImportError:
 else:
     gpu = spaces.GPU(duration=120)
 
+from studio.log import to_stderr
 from studio.ui import build, launch_options
 
+to_stderr()
 demo = build(gpu=gpu)
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pipelines.loading import LoadOptions, at_hand, controlnet_of, no_shape
-from pipelines.models import CARDS
+from pipelines.models import shipped
 from studio.compositing import on_canvas
 from studio.document import Canvas, Collage, Layer
 from studio.pictures import Library
@@ -69,7 +69,7 @@ def suggest(
 
 def _keeps_shape(collage: Collage, options: LoadOptions) -> bool:
     """Whether the collage's model can keep shapes with what is on this machine."""
-    known = CARDS.get(collage.model)
+    known = shipped(collage.model)
     if known is None or no_shape(known, options, collage.edges) is not None:
         return False
     return at_hand(controlnet_of(known, options, collage.edges) or "")

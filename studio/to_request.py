@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.errors import PhraseError
 from pipelines.events import Warned
-from pipelines.models import CARDS, ModelCard, card
+from pipelines.models import ModelCard, card, shipped
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import (
     MAX_PROMPT,
@@ -265,7 +265,7 @@ def _or(value: float | None, usual: float) -> float:
 
 def defaults_of(collage: Collage) -> Mapping[str, float]:
     """Those of the collage's model where its card ships here, else of every model: nothing is looked up for telling."""
-    known = CARDS.get(collage.model)
+    known = shipped(collage.model)
     return DEFAULTS if known is None else defaults(known)
 
 

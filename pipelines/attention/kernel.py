@@ -95,7 +95,13 @@ class Kernel:
         attn_mask: torch.Tensor | None = None,
         **rest: Any,
     ) -> torch.Tensor:
-        """Scaled dot-product attention over (B, H, N, D) with the slots of ``site`` applied."""
+        """Scaled dot-product attention over (B, H, N, D) with the slots of ``site`` applied.
+
+        A joint call has as many queries as keys. A processor's other call, in which an IP-Adapter's picture prompt is
+        asked by the picture alone, has no words among its keys and is the stock call.
+        """
+        if site.joint is not None and query.shape[2] != key.shape[2]:
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **rest)
         scale = rest.get("scale") or query.shape[-1] ** -0.5
         for slot in self.logit_bias:
             bias = slot(site, query, key, scale)

@@ -16,6 +16,10 @@ from pipelines.request import RenderRequest
 
 T5_TOKENS = 512
 """The stock pipelines' own limit."""
+NO_TRUE_GUIDANCE = "its guidance is distilled, and true guidance beside that is not built"
+"""diffusers has it (``true_cfg_scale`` with a negative prompt): a second call a step, so twice the time, for a model
+that was distilled not to need it.
+"""
 
 
 def t5_places(pipe: Any, tokenizer: Any, request: RenderRequest) -> list[list[int]]:
@@ -31,7 +35,7 @@ def t5_places(pipe: Any, tokenizer: Any, request: RenderRequest) -> list[list[in
 
 
 class FluxFamily(Packed):
-    """dev and schnell: guidance is distilled into the model, so all rows are the prompt's."""
+    """dev and schnell: guidance is distilled into the model (`NO_TRUE_GUIDANCE`), so all rows are the prompt's."""
 
     name = "flux"
     models = "FLUX.1 dev, schnell"
@@ -40,11 +44,7 @@ class FluxFamily(Packed):
 
     encoders = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
     refused: Mapping[str, str] = MappingProxyType(
-        {
-            "negative_prompt": "its guidance is distilled",
-            "negative": "its guidance is distilled",
-            "guidance_interval": "its guidance is distilled",
-        }
+        dict.fromkeys(("negative_prompt", "negative", "guidance_interval"), NO_TRUE_GUIDANCE)
     )
 
     def guided(self, pipe: Any, request: RenderRequest) -> bool:

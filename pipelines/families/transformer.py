@@ -102,6 +102,15 @@ class TransformerFamily(Family):
                 continue
             row = text[name].to(value) if name in text else value[:1]
             kwargs[name] = torch.cat([value, row.expand(count, *value.shape[1:])])
+        more = kwargs.get("joint_attention_kwargs") or {}
+        if (shown := more.get("ip_adapter_image_embeds")) is not None:
+            # no picture prompt: zeros; in a new dict, as the pipeline keeps its own
+            rows = [
+                torch.cat([one, torch.zeros_like(one[:1]).expand(count, *one.shape[1:])])
+                for one in (shown if isinstance(shown, list) else [shown])
+            ]
+            longer = rows if isinstance(shown, list) else rows[0]
+            kwargs["joint_attention_kwargs"] = {**more, "ip_adapter_image_embeds": longer}
 
 
 class Packed(TransformerFamily):

@@ -18,8 +18,12 @@ _OFFLINE = frozenset(
 )
 
 
-def sentence(name: str, source: str, error: BaseException) -> str:
-    """What went wrong, told from the classes of the whole chain of errors: libraries wrap the hub's own."""
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+"""How files with weights end that can run code."""
+
+
+def sentence(name: str, source: str, error: BaseException, what: str = "model") -> str:
+    """What went wrong with ``what``, told from the classes of all errors in the chain: libraries wrap the hub's own."""
     kinds: set[str] = set()
     full = False
     link: BaseException | None = error
@@ -27,7 +31,8 @@ def sentence(name: str, source: str, error: BaseException) -> str:
         kinds |= {base.__name__ for base in type(link).__mro__}
         full = full or getattr(link, "errno", None) == errno.ENOSPC
         link = link.__cause__ or link.__context__
-    where = f"model {name!r}"
+    where = f"{what} {name!r}"
+    otherwise = "choose the embedded model" if what == "model" else "leave it out"
     if full:
         return (
             f"{where} does not fit on the disk; free some space, or set HF_HOME to a folder on another disk."
@@ -39,7 +44,7 @@ def sentence(name: str, source: str, error: BaseException) -> str:
     if not Path(source).exists() and kinds & _OFFLINE:
         return (
             f"{where} is not on this machine and the hub cannot be reached; connect to the network once, give a "
-            "folder, or choose the embedded model."
+            f"folder, or {otherwise}."
         )
     if "SafetensorError" in kinds or "SafetensorsParsingError" in kinds:
         return f"{where} could not be loaded: its file is damaged or no model; download it again."
@@ -50,7 +55,7 @@ def sentence(name: str, source: str, error: BaseException) -> str:
         )
     return (
         f"{where} could not be loaded from {source!r} ({first_line(error)}); "
-        "check the name, the network and your access to it, or choose the embedded model."
+        f"check the name, the network and your access to it, or {otherwise}."
     )
 
 

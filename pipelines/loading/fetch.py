@@ -18,8 +18,8 @@ Say = Callable[[int, int], None]
 """Told how many bytes of how many are here; what it raises ends the download."""
 
 _READ = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-# "model.fp16.safetensors" and the like: the same weights again, for those who ask for a variant
-_VARIANTS = ("*.*.safetensors", "*.*.bin", "*.fp16-*", "*.non_ema-*")
+VARIANTS = ("*.*.safetensors", "*.*.bin", "*.fp16-*", "*.non_ema-*")
+"""``model.fp16.safetensors`` and the like: the same weights again, for those who ask for a variant."""
 
 
 def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
@@ -40,10 +40,10 @@ def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
         raise ModelError(sentence(model or repo, repo, error)) from error
 
 
-def fetch_model(card: ModelCard, say: Say, *, pickles: bool) -> Path:
+def fetch_model(card: ModelCard, say: Say, *, pickles: bool, without: str | None = None) -> Path:
     """The folder, or the one file, of a card whose source is a hub id. Raises what the hub's library raises.
 
-    ``pickles`` fetches pickled weights as well.
+    ``pickles`` fetches pickled weights as well; of the part ``without`` the config alone is fetched.
     """
     if card.file is not None:
         return fetch(card.source, [card.file], say) / card.file
@@ -53,9 +53,8 @@ def fetch_model(card: ModelCard, say: Say, *, pickles: bool) -> Path:
     stated = json.loads(index.read_text(encoding="utf-8"))
     parts = [name for name, kind in stated.items() if isinstance(kind, list) and kind[0] is not None]
     kinds = (*_READ, "*.bin") if pickles else _READ
-    return fetch(
-        card.source, ["model_index.json", *(f"{part}/{kind}" for part in parts for kind in kinds)], say
-    )
+    wanted = [f"{part}/{kind}" for part in parts for kind in (("config.json",) if part == without else kinds)]
+    return fetch(card.source, ["model_index.json", *wanted], say)
 
 
 def fetch(repo: str, wanted: Sequence[str], say: Say, *, local: bool = False) -> Path:
@@ -66,7 +65,7 @@ def fetch(repo: str, wanted: Sequence[str], say: Say, *, local: bool = False) ->
         snapshot_download(
             repo,
             allow_patterns=list(wanted),
-            ignore_patterns=list(_VARIANTS),
+            ignore_patterns=list(VARIANTS),
             local_files_only=local,
             tqdm_class=_reporter(say),
         )

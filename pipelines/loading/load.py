@@ -5,7 +5,6 @@ What `LoadOptions` leave open is chosen from the machine, and said in the log. T
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Iterator
@@ -14,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError
-from pipelines.loading.failures import first_line, no_room, pickled, sentence
+from pipelines.loading.failures import PICKLES, first_line, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model
-from pipelines.loading.options import LoadOptions, Lora
-from pipelines.loading.placing import check_room, choose_device, free_memory, place, quantization
+from pipelines.loading.loras import add_loras
+from pipelines.loading.options import LoadOptions
+from pipelines.loading.placing import choose_device, place, quantization
 from pipelines.loading.remarks import silence
+from pipelines.loading.room import check_room, free_memory, weights_of
+from pipelines.loading.single_file import read_file
 from pipelines.models import ModelCard
 
 log = logging.getLogger(__name__)
-
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-_SINGLE = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-"""Families that are read from one file, and their pipelines."""
 
 
 def _silent(done: int, total: int) -> None:
@@ -48,12 +46,12 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
     name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)
     try:
         with quiet():
-            pipe = _read(card, options, getattr(torch, name), say)
+            pipe = _read(card, options, device, name, say)
             if card.spacing is not None:
                 pipe.scheduler = type(pipe.scheduler).from_config(
                     pipe.scheduler.config, timestep_spacing=card.spacing
                 )
-            _add_loras(pipe, options)
+            add_loras(pipe, options, say)
             offload = "device map" if options.device_map else place(pipe, device, options)
     except DecollageError:
         raise
@@ -61,13 +59,22 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
         raise ModelError(no_room(card.name)) from error
     except Exception as error:  # the libraries raise what they like; each cause gets its sentence
         raise ModelError(sentence(card.name, card.source, error)) from error
-    # a plain run, where nothing was chosen, says nothing
-    log.log(
-        logging.DEBUG if options == LoadOptions() and offload == "none" else logging.INFO,
-        "model %s: device %s, %s, offload %s, quantize %s, %d LoRA",
-        *(card.name, device, name, offload, options.quantize or "none", len(options.loras)),
-    )
+    log.log(*told(card.name, device, name, offload, options))
     return pipe
+
+
+def told(model: str, device: str, dtype: str, offload: str, options: LoadOptions) -> tuple[int, str]:
+    """The log's level and line about a loaded model: a plain run on a CPU, where nothing was chosen, says nothing."""
+    import torch
+
+    plain = options == LoadOptions() and torch.device(device).type == "cpu"
+    line = (
+        f"model {model}: device {device}, {dtype}, offload {offload}, quantize {options.quantize or 'none'}, "
+        f"{len(options.loras)} LoRA"
+    )
+    if offload == "group" and options.offload is None and options.quantize is None:
+        line += "; layer by layer is slow, and --quantize makes the weights smaller"
+    return logging.DEBUG if plain else logging.INFO, line
 
 
 def load_tiny(card: ModelCard, pipe: Any, options: LoadOptions, say: Say = _silent) -> Any:
@@ -100,8 +107,9 @@ def load_tiny(card: ModelCard, pipe: Any, options: LoadOptions, say: Say = _sile
     return tiny.to(pipe._execution_device)
 
 
-def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
+def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Say) -> Any:
     import diffusers
+    import torch
 
     path = Path(card.source)
     if path.is_dir() and not options.allow_pickle:
@@ -110,9 +118,10 @@ def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
         # a bad choice is said before gigabytes are fetched
         quantization(options, set())
         path = fetch_model(card, say, pickles=options.allow_pickle)
+    dtype = getattr(torch, name)
     if path.is_file():
-        return _read_file(card, path, options, dtype)
-    check_room(card.name, path, free_memory())
+        return read_file(card, path, options, device, name, say)
+    check_room(card.name, weights_of(path), options, device, name, free_memory())
     more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))
     if quantize := quantization(options, parts):
@@ -122,60 +131,11 @@ def _read(card: ModelCard, options: LoadOptions, dtype: Any, say: Say) -> Any:
     )
 
 
-def _read_file(card: ModelCard, path: Path, options: LoadOptions, dtype: Any) -> Any:
-    import diffusers
-
-    if path.suffix in _PICKLES and not options.allow_pickle:
-        raise ModelError(pickled(card.name))
-    for word in ("quantize", "device_map"):
-        if getattr(options, word):
-            raise ModelError(
-                f"{word} does not work on model {card.name!r}, which is a single file; leave it out, or use a folder."
-            )
-    check_room(card.name, path, free_memory())
-    config = {"config": options.config} if options.config else {}
-    kind = getattr(diffusers, _SINGLE[card.family])
-    return kind.from_single_file(str(path), torch_dtype=dtype, **config)
-
-
 def _refuse_pickles(card: ModelCard, folder: Path) -> None:
     for part in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
         kinds = {file.suffix for file in part.iterdir()}
-        if kinds & set(_PICKLES) and ".safetensors" not in kinds:
+        if kinds & set(PICKLES) and ".safetensors" not in kinds:
             raise ModelError(pickled(card.name))
-
-
-def _add_loras(pipe: Any, options: LoadOptions) -> None:
-    if not options.loras:
-        return
-    if importlib.util.find_spec("peft") is None:
-        raise ModelError("LoRAs need the package peft; install it, or leave --lora out.")
-    named = {f"lora{number}": lora for number, lora in enumerate(options.loras)}
-    for name, lora in named.items():
-        _add_lora(pipe, lora, name, options)
-    pipe.set_adapters(list(named), [lora.weight for lora in named.values()])
-
-
-def _add_lora(pipe: Any, lora: Lora, name: str, options: LoadOptions) -> None:
-    path = Path(lora.source)
-    if path.suffix in _PICKLES and not options.allow_pickle:
-        raise ModelError(pickled(lora.source))
-    # told the folder and the file apart, as the libraries want them when they may not ask the hub
-    where = {"weight_name": path.name} if path.is_file() else {}
-    try:
-        pipe.load_lora_weights(
-            str(path.parent) if path.is_file() else lora.source,
-            adapter_name=name,
-            use_safetensors=None if options.allow_pickle else True,
-            **where,
-        )
-    except Exception as error:  # as above: the libraries raise what they like
-        raise ModelError(
-            f"LoRA {lora.source!r} could not be loaded ({first_line(error)}); check its name and that it was made "
-            "for this model."
-        ) from error
-    if name not in {one for names in pipe.get_list_adapters().values() for one in names}:
-        raise ModelError(f"LoRA {lora.source!r} has no weights for this model; choose one made for it.")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ QUANTIZERS = {"bnb4": "bitsandbytes", "bnb8": "bitsandbytes", "int8": "torchao"}
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA: a .safetensors file, a folder or a hub id, and its weight (1 is as trained)."""
+    """A LoRA: a .safetensors file, a folder, a hub id or ``ID/FILE`` of one, and its weight (1 is as trained)."""
 
     source: str
     weight: float = 1.0
@@ -35,9 +35,10 @@ class LoadOptions:
     """How models are loaded; None leaves a choice to the machine. Raises `FieldError` for unknown words.
 
     ``dtype`` one of `DTYPES`, ``device`` as torch names it, ``device_map`` as diffusers names it ("balanced",
-    "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`. ``config`` is a folder or hub id with
-    the configs that a single file lacks. ``controlnet`` keeps shapes and ``ip_adapter`` makes pictures prompts, in
-    place of the model's usual ones. ``allow_pickle`` lets weights be read that can run code.
+    "cuda"), ``offload`` one of `OFFLOADS`, ``quantize`` one of `QUANTIZERS`, None for not at all. ``config`` is a
+    folder or hub id with what a single file lacks: configs, or all but the transformer. ``controlnet`` keeps shapes
+    and ``ip_adapter`` makes pictures prompts, in place of the model's usual ones. ``allow_pickle`` lets weights be
+    read that can run code.
     """
 
     dtype: str | None = None

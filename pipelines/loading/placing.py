@@ -1,14 +1,11 @@
-"""Where weights go: free memory, offload, quantization. `docs/models.md` has the rule."""
+"""Where weights go: device, offload, quantization. `docs/models.md` has the rule."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ModelError
-from pipelines.loading.failures import no_room
 from pipelines.loading.options import QUANTIZERS, LoadOptions
 
 SPARE = 1.3
@@ -42,31 +39,6 @@ def choose_offload(total: int, largest: int, free: int) -> str:
     if total * SPARE <= free:
         return "none"
     return "model" if largest * SPARE <= free else "group"
-
-
-def free_memory() -> int | None:
-    """Bytes of main memory that programs may still take, None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def check_room(name: str, source: Path, free: int | None) -> None:
-    """`ModelError` where the weights of a folder or file are more than ``free`` bytes of main memory.
-
-    They pass through it on the way to any device, a file at a time.
-    """
-    files = [source] if source.is_file() else [*source.glob("*/*.safetensors"), *source.glob("*/*.bin")]
-    largest = max((file.stat().st_size for file in files), default=0)
-    if free is not None and largest > free:
-        raise ModelError(no_room(name, largest, free))
 
 
 def place(pipe: Any, device: str, options: LoadOptions) -> str:
@@ -113,11 +85,8 @@ def quantization(options: LoadOptions, parts: set[str]) -> Any:
     import diffusers
     import transformers
 
-    heavy = [part for part in HEAVY_PARTS if part in parts]
-    if not {"text_encoder_2", "unet"} & set(heavy):  # a single, large text encoder
-        heavy.append("text_encoder")
     mapping = {}
-    for part in heavy:
+    for part in quantized_parts(parts):
         library: Any = transformers if part.startswith("text_encoder") else diffusers
         if package == "torchao":
             from torchao.quantization import Int8WeightOnlyConfig
@@ -126,3 +95,11 @@ def quantization(options: LoadOptions, parts: set[str]) -> Any:
         else:
             mapping[part] = library.BitsAndBytesConfig(**{f"load_in_{options.quantize[-1]}bit": True})
     return diffusers.PipelineQuantizationConfig(quant_mapping=mapping)
+
+
+def quantized_parts(parts: set[str]) -> list[str]:
+    """Those of a model's ``parts`` that are large enough to be quantized."""
+    heavy = [part for part in HEAVY_PARTS if part in parts]
+    if not {"text_encoder_2", "unet"} & set(heavy):  # a single, large text encoder
+        heavy.append("text_encoder")
+    return heavy

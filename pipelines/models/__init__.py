@@ -17,13 +17,25 @@ from pipelines.errors import ModelError
 from pipelines.models.card import SCHEDULERS, ModelCard
 from pipelines.models.embedded import CARD as EMBEDDED
 from pipelines.models.few_step import LCM_SD15, SD_TURBO, SDXL_LIGHTNING, SDXL_TURBO
-from pipelines.models.flow import CHROMA, FLUX, FLUX2, KLEIN, KLEIN_BASE, QWEN, SCHNELL, SD3, Z_IMAGE
+from pipelines.models.flow import (
+    CHROMA,
+    FLUX,
+    FLUX2,
+    KLEIN,
+    KLEIN_BASE,
+    QWEN,
+    SCHNELL,
+    SD3,
+    Z_IMAGE,
+    Z_IMAGE_TURBO,
+)
+from pipelines.models.single_file import of_file
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
-__all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card"]
+__all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card", "shipped"]
 
 _UNETS = (EMBEDDED, SD15, SD21, SDXL, LCM_SD15, SD_TURBO, SDXL_TURBO, SDXL_LIGHTNING)
-_FLOWS = (SD3, FLUX, SCHNELL, FLUX2, KLEIN_BASE, KLEIN, QWEN, Z_IMAGE, CHROMA)
+_FLOWS = (SD3, FLUX, SCHNELL, FLUX2, KLEIN_BASE, KLEIN, QWEN, Z_IMAGE, Z_IMAGE_TURBO, CHROMA)
 CARDS = {known.name: known for known in (*_UNETS, *_FLOWS)}
 _CLASSES = {
     "StableDiffusionPipeline": SD15,
@@ -36,7 +48,7 @@ _CLASSES = {
     "Flux2Pipeline": FLUX2,
     "Flux2KleinPipeline": KLEIN_BASE,
     "QwenImagePipeline": QWEN,
-    "ZImagePipeline": Z_IMAGE,
+    "ZImagePipeline": Z_IMAGE_TURBO,
     "ChromaPipeline": CHROMA,
 }
 _TEXT = {"sd": 768, "sdxl": 2048}
@@ -48,13 +60,22 @@ _Config = Callable[[str], dict[str, Any]]
 """The JSON in a file of a model's folder, {} where there is no such file."""
 
 
-def card(model: str) -> ModelCard:
-    """The card called ``model``, or one read from a file, folder or hub id of that name. Raises `ModelError`."""
+def shipped(model: str) -> ModelCard | None:
+    """The card called ``model``, or whose hub id that is; None where files would have to be read to know one."""
     if model in CARDS:
         return CARDS[model]
+    known = next((one for one in CARDS.values() if one.source == model), None)
+    # a folder of that name here is meant before the hub's
+    return None if known is None or Path(model).exists() else dataclasses.replace(known, name=model)
+
+
+def card(model: str) -> ModelCard:
+    """The card called ``model``, or one read from a file, folder or hub id of that name. Raises `ModelError`."""
+    if (known := shipped(model)) is not None:
+        return known
     path = Path(model)
     if path.is_file():
-        return _single(path)
+        return of_file(path)
     if path.is_dir():
 
         def config(name: str) -> dict[str, Any]:
@@ -107,30 +128,6 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
         controlnets=known.controlnets if fits else {},
         ip_adapter=known.ip_adapter if fits else None,
     )
-
-
-def _single(path: Path) -> ModelCard:
-    """A card for one file; a Stable Diffusion file is told from an XL one by its second text encoder's weights."""
-    kind = SD15
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="numpy") as file:
-                names = list(file.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"model file {str(path)!r} is damaged or no safetensors file; download it again."
-            ) from error
-        if not any(name.startswith("model.diffusion_model.") for name in names):
-            raise ModelError(
-                f"model file {str(path)!r} is no Stable Diffusion checkpoint; use such a file, or a folder."
-            )
-        if any(name.startswith("conditioner.embedders.1.") for name in names):
-            kind = SDXL
-    elif path.suffix != ".ckpt":
-        raise ModelError(f"model file {str(path)!r} is no .safetensors file; give one, or a folder.")
-    return dataclasses.replace(kind, name=str(path), source=str(path))
 
 
 def _sizes(config: _Config) -> tuple[int, int, int]:

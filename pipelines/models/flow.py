@@ -84,8 +84,16 @@ QWEN = dataclasses.replace(
 )
 Z_IMAGE = dataclasses.replace(
     FLUX,
-    name="z-image-turbo",
+    name="z-image",
     family="zimage",
+    source="Tongyi-MAI/Z-Image",
+    steps=50,
+    guidance=4.0,
+    origin="50 steps, guidance 4: the example of its own repository, which recommends 28 to 50 and 3 to 5",
+)
+Z_IMAGE_TURBO = dataclasses.replace(
+    Z_IMAGE,
+    name="z-image-turbo",
     source="Tongyi-MAI/Z-Image-Turbo",
     steps=8,
     guidance=0.0,

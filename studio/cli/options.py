@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,6 +9,7 @@ import typer
 
 from pipelines.loading import DTYPES, OFFLOADS, QUANTIZERS, LoadOptions, Lora
 from pipelines.models.ip_adapter import IPAdapter
+from studio.log import to_stderr
 
 Dtype = Annotated[str | None, typer.Option(help=f"Number type of the weights: {', '.join(DTYPES)}.")]
 Device = Annotated[str | None, typer.Option(help="Device as torch names it: cpu, cuda, cuda:1, mps.")]
@@ -23,7 +22,7 @@ Loras = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME[:WEIGHT]", help="LoRA: file, folder or hub id; repeatable."),
 ]
-Config = Annotated[str | None, typer.Option(help="Folder or hub id with the configs of a single-file model.")]
+Config = Annotated[str | None, typer.Option(help="Folder or hub id with what a single-file model lacks.")]
 IPAdapterName = Annotated[
     str | None,
     typer.Option(
@@ -61,10 +60,7 @@ def build(
     ip_adapter: str | None = None,
 ) -> LoadOptions:
     """The options as one; from here on the loader's one line about its choices goes to stderr."""
-    logger = logging.getLogger("pipelines.loading")
-    if not logger.handlers:
-        logger.addHandler(_Stderr())
-        logger.setLevel(logging.INFO)
+    to_stderr()
     return LoadOptions(
         dtype=dtype,
         device=device,
@@ -77,10 +73,3 @@ def build(
         allow_pickle=allow_pickle,
         ip_adapter=IPAdapter.parse(ip_adapter) if ip_adapter else None,
     )
-
-
-class _Stderr(logging.Handler):
-    """Writes to what ``sys.stderr`` is at the time; a ``StreamHandler`` would keep the one it was made with."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"decollage: {record.getMessage()}", file=sys.stderr)

@@ -81,13 +81,14 @@ def offered_models(names: Sequence[str] = ("embedded",)) -> list[ModelCard]:
     """
     from huggingface_hub import try_to_load_from_cache
 
+    named = [card(name) for name in names]
     here = [
-        known.name
+        known
         for known in CARDS.values()
-        if known.name not in names
+        if known.source not in {one.source for one in named}
         and isinstance(try_to_load_from_cache(known.source, known.file or "model_index.json"), str)
     ]
-    return [card(name) for name in (*names, *here)]
+    return [*named, *here]
 
 
 def cutouts() -> list[dict[str, Any]]:

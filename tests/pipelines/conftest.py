@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """Tiny models under the names "sd_velocity", "sd_noise" and "sdxl"; a preview at every step."""
+    """Tiny models under the names "sd_velocity", "sd_noise", "sd2" and "sdxl"; a preview at every step."""
     from pipelines.engine import Engine
     from tests.pipelines import tiny
 
@@ -35,7 +35,7 @@ def transformers() -> Engine:
     return made
 
 
-@pytest.fixture(params=["sd_velocity", "sd_noise", "sdxl"])
+@pytest.fixture(params=["sd_velocity", "sd_noise", "sd2", "sdxl"])
 def model(request: pytest.FixtureRequest) -> str:
     """Each tiny model in turn."""
     return str(request.param)

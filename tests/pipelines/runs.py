@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from pipelines import sampling
 from pipelines.engine import Loaded
@@ -48,6 +51,21 @@ def every_method(store: PictureStore, model: str = "sd_velocity", **words: Any) 
         avoids=(tiny.avoid(store),),
         **words,
     )
+
+
+def widened(request: RenderRequest, store: PictureStore, width: int) -> RenderRequest:
+    """The same collage on a canvas of that width: everything stays at the left, and black comes beside it."""
+
+    def wider(digest: str | None) -> str | None:
+        if digest is None:
+            return None
+        pixels = store.get(digest)
+        more = [(0, 0), (0, width - pixels.shape[1])] + [(0, 0)] * (pixels.ndim - 2)
+        return store.put(np.pad(pixels, more))
+
+    layers = tuple(dataclasses.replace(layer, mask=str(wider(layer.mask))) for layer in request.layers)
+    pictures = {"collage": wider(request.collage), "frozen": wider(request.frozen)}
+    return request.replace(width=width, layers=layers, **pictures)
 
 
 def fingerprint(pipe: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""A Stable Diffusion pipeline as one file: diffusers' names of weights turned into those of the original release."""
+"""Pipelines as one file: diffusers' names of weights turned into those of the original releases."""
 
 from __future__ import annotations
 
@@ -16,11 +16,30 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
+_OPEN_CLIP = {
+    "encoder.layers.": "transformer.resblocks.",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    ".fc1.": ".c_fc.",
+    ".fc2.": ".c_proj.",
+    ".self_attn.": ".attn.",
+    "final_layer_norm.": "ln_final.",
+    "embeddings.token_embedding.": "token_embedding.",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "text_projection.weight": "text_projection",
+}
+_Z_IMAGE = {
+    "all_final_layer.2-1.": "final_layer.",
+    "all_x_embedder.2-1.": "x_embedder.",
+    ".attention.to_out.0.": ".attention.out.",
+    ".attention.norm_k.": ".attention.k_norm.",
+    ".attention.norm_q.": ".attention.q_norm.",
+}
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
 def save_single(pipe: Any, path: Path) -> Path:
-    """Write the pipeline's UNet, autoencoder and text encoder to one safetensors file."""
+    """Write the UNet, autoencoder and text encoders of Stable Diffusion 1 or XL to one safetensors file."""
     weights = {
         **_renamed(pipe.unet, _unet_places(pipe.unet), _RESNET, "model.diffusion_model."),
         **_renamed(pipe.vae, _vae_places(pipe.vae), {"conv_shortcut": "nin_shortcut"}, "first_stage_model."),
@@ -28,11 +47,48 @@ def save_single(pipe: Any, path: Path) -> Path:
     for name, value in weights.items():
         if name.startswith("first_stage_model.") and ".attn_1." in name and value.ndim == 2:
             weights[name] = value[:, :, None, None]  # attention by convolutions of one pixel
+    two = hasattr(pipe, "text_encoder_2")
     for name, value in pipe.text_encoder.state_dict().items():
         inner = name.removeprefix("text_model.")
-        weights[f"cond_stage_model.transformer.text_model.{inner}"] = value
+        place = "conditioner.embedders.0" if two else "cond_stage_model"
+        weights[f"{place}.transformer.text_model.{inner}"] = value
+    if two:
+        weights |= _open_clip(pipe.text_encoder_2, "conditioner.embedders.1.model.")
     save_file({name: value.contiguous() for name, value in weights.items()}, path)
     return path
+
+
+def save_z_image(transformer: Any, path: Path) -> Path:
+    """Write Z-Image's transformer alone, as it was released: queries, keys and values in one."""
+    weights = transformer.state_dict()
+    for name in [name for name in weights if name.endswith(".attention.to_q.weight")]:
+        start = name.removesuffix("to_q.weight")
+        weights[f"{start}qkv.weight"] = torch.cat([weights.pop(f"{start}to_{one}.weight") for one in "qkv"])
+    renamed = {}
+    for name, value in weights.items():
+        for ours, theirs in _Z_IMAGE.items():
+            name = name.replace(ours, theirs)
+        renamed[f"model.diffusion_model.{name}"] = value.contiguous()
+    save_file(renamed, path)
+    return path
+
+
+def _open_clip(encoder: Any, prefix: str) -> dict[str, torch.Tensor]:
+    """A text tower with OpenCLIP's names: queries, keys and values in one, the projection turned."""
+    states = {name.removeprefix("text_model."): value for name, value in encoder.state_dict().items()}
+    out = {}
+    for name, value in states.items():
+        if ".self_attn.k_proj" in name or ".self_attn.v_proj" in name:
+            continue
+        if ".self_attn.q_proj." in name:
+            value = torch.cat([states[name.replace("q_proj", f"{one}_proj")] for one in "qkv"])
+            name = name.replace("q_proj.", "in_proj_")
+        if name == "text_projection.weight":
+            value = value.T
+        for ours, theirs in _OPEN_CLIP.items():
+            name = name.replace(ours, theirs)
+        out[f"{prefix}{name}"] = value
+    return out
 
 
 def _renamed(
@@ -56,6 +112,8 @@ def _unet_places(unet: Any) -> dict[str, str]:
     places = {
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
         "conv_in": "input_blocks.0.0",
         "conv_norm_out": "out.0",
         "conv_out": "out.2",

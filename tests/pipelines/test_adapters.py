@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
+from pipelines.attention.tap import installed
 from pipelines.engine import Engine, Loaded
 from pipelines.methods.base import Inputs, Reach
 from pipelines.methods.confine import Confine
@@ -17,7 +18,7 @@ from pipelines.methods.layer_attention import LayerAttention
 from pipelines.methods.watch import Watch
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
-from tests.pipelines import runs, tiny
+from tests.pipelines import runs, tiny, tiny_adapter
 from tests.pipelines import tiny_transformers as tt
 
 
@@ -81,8 +82,11 @@ def test_a_lora_and_the_methods(store: PictureStore, model: str) -> None:
 
 
 def with_ip_adapter(model: str) -> Loaded:
-    """A UNet with an IP-Adapter of random weights, by the loader's own way, and a picture prompt for its calls."""
+    """A model with an IP-Adapter of random weights, by the loader's own way, and a picture prompt for its calls."""
     loaded = adopted(model)
+    if model in tt.KINDS:
+        tiny_adapter.join(loaded)
+        return loaded
     unet = loaded.pipe.unet
     text, pixels, count = unet.config.cross_attention_dim, 24, 4
     generator = torch.Generator().manual_seed(1)
@@ -109,18 +113,24 @@ def with_ip_adapter(model: str) -> Loaded:
     return loaded
 
 
-@pytest.mark.parametrize("model", ["sd_noise", "sdxl"])
+def scaled(denoiser: Any, weight: float) -> None:
+    """The weight of its picture prompts."""
+    for processor in denoiser.attn_processors.values():
+        if hasattr(processor, "scale"):
+            processor.scale = [weight] if isinstance(processor.scale, list) else weight
+
+
+@pytest.mark.parametrize("model", ["sd_noise", "sdxl", "flux", "sd3"])
 def test_an_ip_adapter_and_the_methods(store: PictureStore, model: str) -> None:
     loaded = with_ip_adapter(model)
-    request, unet = everything(loaded, store), loaded.pipe.unet
+    request, denoiser = everything(loaded, store), loaded.family.denoiser(loaded.pipe)
+    unet: Any = denoiser
     before = dict(unet.attn_processors)
     stock, both = sampled(loaded, request, store, []), sampled(loaded, request, store)
     assert apart(both, stock) > 0.1, "the methods act"
     silent = request.replace(spread_threshold=1.0, avoids=(), layers=())
     assert same(sampled(loaded, silent, store, []), sampled(loaded, silent, store)), "tapped and off is stock"
-    for processor in unet.attn_processors.values():
-        if hasattr(processor, "scale"):
-            processor.scale = [0.0]
+    scaled(unet, 0.0)
     weak = sampled(loaded, request, store)
     assert apart(weak, both) > 0.1, "and the picture prompt acts under them"
     assert all(unet.attn_processors[name] is one for name, one in before.items())
@@ -145,6 +155,46 @@ def test_the_picture_prompt_is_not_taken_for_words(store: PictureStore) -> None:
     assert places == [2, 3], "inside the four tokens of the picture prompt"
     sampled(loaded, request, store, [Watched()])
     assert set(lengths) == {(77, True), (4, False)}
+
+
+@pytest.mark.parametrize("model", ["flux", "sd3"])
+def test_nor_in_joint_attention(store: PictureStore, model: str) -> None:
+    """What the adapter adds in the first block stays the same, whatever the slots do to the joint call."""
+    loaded, added = with_ip_adapter(model), []
+    transformer, request = loaded.pipe.transformer, everything(loaded, store).replace(steps=2)
+    attention = transformer.transformer_blocks[0].attn
+    handle = attention.to_out[0].register_forward_pre_hook(lambda module, args: caught.append(args[0]))
+    third = attention.register_forward_hook(
+        lambda module, args, out: caught.append(out[2]) if len(out) == 3 else None
+    )
+    asked: list[tuple[int, int]] = []
+
+    def bias(site: Site, query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor:
+        asked.append((query.shape[2], key.shape[2]))
+        return torch.randn(1, 1, *asked[-1], generator=torch.Generator().manual_seed(5))
+
+    try:
+        for kernel in (Kernel(), Kernel([bias], [lambda site, out: 2 * out])):
+            seen = []
+            for weight in (1.0, 0.0):
+                scaled(transformer, weight)
+                caught: list[torch.Tensor] = []
+                with installed(transformer, kernel, loaded.family.site):
+                    sampled(loaded, request, store, [])
+                seen.append(caught[:2])
+            if model == "flux":  # apart in the output, next to the joint call's
+                (joint, own), (bare, none) = seen
+                assert torch.equal(joint, bare) and not none.any()
+                added.append((joint, own))
+            else:
+                added.append((seen[1][0], seen[0][0] - seen[1][0]))
+    finally:
+        handle.remove()
+        third.remove()
+    (joint, own), (changed, still) = added
+    assert tiny_adapter.spread(joint - changed) > 0.1, "the slots act"
+    assert tiny_adapter.spread(own) > 0.1 and torch.allclose(own, still, atol=1e-5)
+    assert asked and all(queries == keys for queries, keys in asked)
 
 
 @pytest.mark.parametrize("kind", [Confine, Watch])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.attention.kernel import Kernel, Site
+from pipelines.attention.kernel import Joint, Kernel, Site
 
 CROSS, OWN = Site(cross=True, part="up"), Site(cross=False, part="up")
 
@@ -75,3 +75,17 @@ def test_a_hard_bias_gives_exactly_no_attention(qkv: Any) -> None:
     assert torch.equal(one[1, :, :8], two[1, :, :8])
     assert (one[1, :, 8:] - two[1, :, 8:]).abs().min() > 0
     assert torch.equal(one[0], Kernel().attend(CROSS, query, key, value)[0])
+
+
+def test_a_joint_site_leaves_a_call_over_other_keys_alone(qkv: Any) -> None:
+    """As an IP-Adapter's: 16 places of the picture look at 11 keys of another."""
+    site = Site(cross=False, part="double", joint=Joint(text_first=True))
+    looked: list[int] = []
+    bias = torch.randn(11, 11, generator=torch.Generator().manual_seed(1))
+    loud = Kernel([lambda *_: bias], [lambda site, out: out * 2], [lambda *_: looked.append(1)])
+    query, key, value = qkv
+    stock = torch.nn.functional.scaled_dot_product_attention
+    assert torch.equal(loud.attend(site, query, key, value), stock(query, key, value)) and not looked
+    short = query[:, :, :11]
+    assert torch.equal(loud.attend(site, short, key, value), 2 * stock(short, key, value, bias))
+    assert looked == [1]

@@ -15,9 +15,10 @@ import torch
 from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load_pipeline
 from pipelines.loading.failures import sentence
-from pipelines.loading.placing import check_room, choose_offload, free_memory
+from pipelines.loading.load import told
+from pipelines.loading.placing import choose_offload
 from pipelines.models import card
-from tests.pipelines import single_file, tiny
+from tests.pipelines import tiny
 
 GB = 2**30
 
@@ -39,6 +40,27 @@ def test_dtype_is_overridden_and_said(folder: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(
+    ("device", "offload", "options", "level"),
+    [
+        ("cpu", "none", {}, logging.DEBUG),
+        ("cpu", "none", {"dtype": "bfloat16"}, logging.INFO),
+        ("cuda", "none", {}, logging.INFO),
+        ("mps", "none", {}, logging.INFO),
+        ("cuda", "group", {}, logging.INFO),
+        ("cuda", "group", {"offload": "group"}, logging.INFO),
+        ("cuda", "group", {"quantize": "bnb4"}, logging.INFO),
+    ],
+)
+def test_what_was_chosen_is_said_wherever_something_was(
+    device: str, offload: str, options: dict[str, str], level: int
+) -> None:
+    """And what else would help where the machine chose the slowest way itself."""
+    found, line = told("m", device, "float16", offload, LoadOptions(**options))
+    assert found == level and f"device {device}, float16, offload {offload}" in line
+    assert ("--quantize makes" in line) == (offload == "group" and not options)
+
+
+@pytest.mark.parametrize(
     ("total", "largest", "free", "where"),
     [(6, 4, 8, "none"), (6, 4, 7, "model"), (6, 4, 6, "model"), (6, 4, 5, "group"), (0, 0, 0, "none")],
 )
@@ -57,33 +79,6 @@ def test_words_are_checked() -> None:
 def test_a_lora_is_parsed() -> None:
     assert Lora.parse("a/b:0.5") == Lora("a/b", 0.5)
     assert Lora.parse("a/b") == Lora("a/b") and Lora.parse("c:/x") == Lora("c:/x")
-
-
-def test_a_lora_is_loaded_with_its_weight(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("peft")
-    from diffusers import StableDiffusionPipeline
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    pipe = load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
-    pipe.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q"]))
-    StableDiffusionPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipe.unet))
-
-    file = str(next(tmp_path.glob("*.safetensors")))
-    options = LoadOptions(device="cpu", loras=(Lora(file, 0.5),))
-    loaded = load_pipeline(card(str(folder)), options)
-    scales = {part.scaling["lora0"] for part in loaded.unet.modules() if hasattr(part, "scaling")}
-    full = load_pipeline(card(str(folder)), dataclasses.replace(options, loras=(Lora(file),)))
-    assert scales and scales == {
-        part.scaling["lora0"] / 2 for part in full.unet.modules() if hasattr(part, "scaling")
-    }
-
-
-def test_a_missing_lora_is_named(folder: Path, tmp_path: Path) -> None:
-    gone = str(tmp_path / "gone.safetensors")
-    here = importlib.util.find_spec("peft") is not None
-    with pytest.raises(ModelError, match=r"LoRA .*gone" if here else "package peft"):
-        load_pipeline(card(str(folder)), LoadOptions(device="cpu", loras=(Lora(gone),)))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
@@ -110,33 +105,6 @@ def test_pickles_only_by_flag(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(allowed.unet.conv_in.weight, pipe.unet.conv_in.weight)
 
 
-def test_wrong_files(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    text, other, broken = tmp_path / "a.txt", tmp_path / "b.safetensors", tmp_path / "c.safetensors"
-    text.write_text("x")
-    broken.write_bytes(b"no model")
-    save_file({"x": torch.zeros(1)}, other)
-    for file, words in ((text, "no .safetensors"), (other, "no Stable Diffusion"), (broken, "damaged")):
-        with pytest.raises(ModelError, match=words):
-            card(str(file))
-
-
-def test_a_single_file_is_the_folder_it_was_made_of(tmp_path: Path) -> None:
-    whole, file = tmp_path / "whole", tmp_path / "one.safetensors"
-    pipe = tiny.KINDS["sd_noise"]()
-    pipe.save_pretrained(whole)
-    single = card(str(single_file.save_single(pipe, file)))
-    loaded = load_pipeline(single, LoadOptions(device="cpu", config=str(whole)))
-    for part in ("unet", "vae", "text_encoder"):
-        ours, theirs = getattr(pipe, part).state_dict(), getattr(loaded, part).state_dict()
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
-    for word in ({"quantize": "int8"}, {"device_map": "balanced"}):
-        with pytest.raises(ModelError, match=f"{next(iter(word))} does not work .* single file"):
-            load_pipeline(single, LoadOptions(config=str(whole), **word))
-
-
 def test_a_model_that_asks_for_other_steps_gets_them(folder: Path) -> None:
     """As the file of SDXL Lightning, whose scheduler's config is that of plain SDXL."""
     plain = card(str(folder))
@@ -158,16 +126,6 @@ def test_int8_weights(folder: Path) -> None:
     assert float(off.max()) > 0 and bool((off <= theirs.abs().amax(1) / 127).all())
 
 
-def test_room_is_looked_at_first(folder: Path) -> None:
-    largest = max(file.stat().st_size for file in folder.glob("*/*.safetensors"))
-    check_room("m", folder, largest)
-    check_room("m", folder, None)
-    with pytest.raises(ModelError, match=r"too little free memory to load model 'm' \(0.0 GB needed"):
-        check_room("m", folder, largest - 1)
-    free = free_memory()
-    assert free is not None and 2**20 < free < 2**50
-
-
 def test_a_full_disk_is_told_from_the_rest() -> None:
     wrapped = RuntimeError("download failed")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
@@ -183,21 +141,3 @@ def test_a_device_that_is_not_there(folder: Path, device: str, words: str) -> No
         pytest.skip("cuda is on this machine")
     with pytest.raises(ModelError, match=words):
         load_pipeline(card(str(folder)), LoadOptions(device=device))
-
-
-def test_a_pickled_file_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "a.ckpt"
-    file.write_bytes(b"")
-    with pytest.raises(ModelError, match="--allow-pickle"):
-        load_pipeline(card(str(file)), LoadOptions(device="cpu"))
-
-
-def test_a_single_file_is_told_by_its_weights(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    for name, more in (("sd", ()), ("sdxl", ("conditioner.embedders.1.x",))):
-        file = tmp_path / f"{name}.safetensors"
-        save_file({one: torch.zeros(1) for one in ("model.diffusion_model.x", *more)}, file)
-        assert card(str(file)).family == name
-    with pytest.raises(ModelError, match="could not be loaded"):
-        load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(tmp_path)))

@@ -7,16 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.engine import Engine
 from pipelines.errors import FieldError, ModelError, UnsupportedError
 from pipelines.families import family
-from pipelines.models import CARDS, SCHEDULERS, card
+from pipelines.models import CARDS, SCHEDULERS, card, shipped
 from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.models.ip_adapter import IPAdapter
 from pipelines.pictures import PictureStore
-from studio.to_request import defaults
+from studio.document import Collage
+from studio.to_request import defaults, defaults_of
 from tests.pipelines import tiny, tiny_transformers
 
 
@@ -28,6 +30,33 @@ def test_cards_hold_together() -> None:
         assert one.side % one.factor == 0 and 1 <= one.smallest_grid <= one.side // one.factor
         assert set(one.negtome_blocks) <= ({"double", "single"} if flow else {"down", "mid", "up"})
         assert card(name) is one
+
+
+@pytest.mark.parametrize("name", [name for name in CARDS if name != "embedded"])
+def test_the_hub_id_of_a_card_is_that_card(name: str) -> None:
+    """By its id it has the same defaults and file; nothing is looked up, as a test has no network."""
+    known = CARDS[name]
+    assert card(known.source) == dataclasses.replace(known, name=known.source) == shipped(known.source)
+    collage = Collage(model=known.source)
+    assert defaults_of(collage) == defaults(known) == defaults_of(collage.replace(model=name))
+
+
+def test_no_two_cards_share_a_hub_id() -> None:
+    assert len({one.source for one in CARDS.values()}) == len(CARDS)
+
+
+def test_a_folder_of_that_name_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("stabilityai", "sdxl-turbo")
+    folder.mkdir(parents=True)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    assert shipped(str(folder)) is None and card(str(folder)).family == "sd"
+
+
+def test_z_image_is_not_its_turbo() -> None:
+    base, turbo = card("Tongyi-MAI/Z-Image"), card("Tongyi-MAI/Z-Image-Turbo")
+    assert (base.steps, base.guidance, turbo.steps, turbo.guidance) == (50, 4.0, 8, 0.0)
+    assert "window" in turbo.own and "window" not in base.own and base.family == turbo.family
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -148,24 +177,43 @@ def test_a_saved_model_is_loaded_and_renders(saved: dict[str, Path], store: Pict
     assert tiny.moved(made, tiny.pictures(held, tiny.text_request(folder), store)[0]) < 0.5
 
 
-@pytest.mark.parametrize(("kind", "like"), [("schnell", "flux-schnell"), ("flux", "flux")])
+LIKE = {
+    "sd3": "sd3",
+    "flux": "flux",
+    "schnell": "flux-schnell",
+    "chroma": "chroma",
+    "zimage": "z-image-turbo",
+    "flux2": "flux2",
+    "klein": "flux2-klein-base",
+    "qwen": "qwen-image",
+}
+
+
+@pytest.mark.parametrize("kind", tiny_transformers.KINDS)
 def test_a_saved_transformer_is_told_by_its_files_and_renders(
-    store: PictureStore, tmp_path: Path, kind: str, like: str
+    store: PictureStore, tmp_path: Path, kind: str
 ) -> None:
-    tiny_transformers.KINDS[kind]().save_pretrained(tmp_path)
+    """The same picture as from the pipeline in memory, with the steps and guidance of its own card."""
+    pipe = tiny_transformers.KINDS[kind]()
+    pipe.save_pretrained(tmp_path)
     one = card(str(tmp_path))
-    known = CARDS[like]
+    known = CARDS[LIKE[kind]]
     assert (one.family, one.steps, one.guidance, one.own) == (
         known.family,
         known.steps,
         known.guidance,
         known.own,
     )
-    if kind == "schnell":
-        request = dataclasses.replace(
-            tiny.text_request(str(tmp_path)), scheduler=one.scheduler, steps=one.steps, guidance=one.guidance
-        )
-        assert tiny.pictures(Engine(), request, store)[0].std() > 1
+    request = dataclasses.replace(
+        tiny.text_request(str(tmp_path)),
+        scheduler=one.scheduler,
+        steps=min(4, one.steps),
+        guidance=one.guidance,
+    )
+    made = tiny.pictures(Engine(1e9), request, store)[0]
+    held = Engine(1e9)
+    held.adopt(str(tmp_path), pipe, tiny_transformers.card_for(kind))
+    assert np.array_equal(made, tiny.pictures(held, request, store)[0]) and made.std() > 1
 
 
 @pytest.mark.parametrize(("distilled", "like"), [(True, "flux2-klein"), (False, "flux2-klein-base")])

@@ -5,6 +5,7 @@ A CPU stands in for the accelerator: the hooks are the libraries' own, the way b
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from pipelines.engine import Engine
+from pipelines.loading import LoadOptions
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
@@ -25,7 +27,9 @@ WAYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model", ["sdxl", "sd3", "flux", "zimage", "qwen"])
+@pytest.mark.parametrize(
+    "model", ["sd_noise", "sdxl", "sd3", "flux", "chroma", "zimage", "qwen", "flux2", "klein"]
+)
 def test_offload_changes_nothing(store: PictureStore, model: str, way: str) -> None:
     kinds: Any = tt if model in tt.KINDS else tiny
     engine = Engine(preview_seconds=1e9)
@@ -48,6 +52,22 @@ def test_offload_changes_nothing(store: PictureStore, model: str, way: str) -> N
     assert all(np.array_equal(a, b) for a, b in zip(stock, again, strict=True))
     assert before == [id(module.processor) for module in denoiser.modules() if hasattr(module, "processor")]
     assert hooks == sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in denoiser.modules())
+
+
+def test_a_device_map_runs_all_methods(store: PictureStore, tmp_path: Path) -> None:
+    """All parts on the CPU, as the map says; the pictures are those of the model loaded without one."""
+    folder = str(tmp_path)
+    tiny.sd_noise().save_pretrained(folder)
+    found = {}
+    for name, options in (("map", LoadOptions(device_map="cpu")), ("plain", LoadOptions(device="cpu"))):
+        engine = Engine(preview_seconds=1e9, options=options)
+        loaded = engine.load(folder)
+        assert (getattr(loaded.pipe, "hf_device_map", None) is not None) == (name == "map")
+        request = everything(loaded, store)
+        found[name] = tiny.pictures(engine, request, store)
+        stock = tiny.pictures(engine, tiny.collage_request(store, folder, **plainly(loaded)), store)
+        assert tiny.moved(found[name][0], stock[0]) > 0.02, "the methods act"
+    assert all(np.array_equal(a, b) for a, b in zip(found["map"], found["plain"], strict=True))
 
 
 def plainly(loaded: Any) -> dict[str, Any]:

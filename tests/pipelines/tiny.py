@@ -57,13 +57,21 @@ def tokenizer() -> CLIPTokenizer:
     return build_tokenizer(WORDS)
 
 
-def text_encoder(seed: int, pooled: bool = False) -> Any:
-    """Two layers of CLIP's text tower, 32 wide."""
+@cache
+def tokenizer_2() -> CLIPTokenizer:
+    """As Stable Diffusion 2's: what pads is the token of "!"."""
+    words = build_tokenizer(WORDS)
+    words.pad_token = "!"
+    return words
+
+
+def text_encoder(seed: int, pooled: bool = False, wide: int = 32, **more: Any) -> Any:
+    """Two layers of CLIP's text tower."""
     torch.manual_seed(seed)
     words = tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(words),
-        hidden_size=32,
+        hidden_size=wide,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -71,11 +79,12 @@ def text_encoder(seed: int, pooled: bool = False) -> Any:
         eos_token_id=words.eos_token_id,
         bos_token_id=words.bos_token_id,
         pad_token_id=words.pad_token_id,
+        **more,
     )
     return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(config).eval()
 
 
-def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = False) -> UNet2DConditionModel:
+def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = False, **more: Any) -> UNet2DConditionModel:
     """Two levels (8×8 and 4×4 tokens), or three with ``only_cross``: cross-attention in both places of the finest."""
     torch.manual_seed(seed)
     levels = 3 if only_cross else 2
@@ -98,9 +107,8 @@ def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = False) -> UNet2D
         up_block_types=("CrossAttnUpBlock2D",) * levels,
         layers_per_block=1,
         norm_num_groups=4,
-        attention_head_dim=(2, 4) if xl else 2,
         cross_attention_dim=64 if xl else 32,
-        **extra,
+        **{"attention_head_dim": (2, 4) if xl else 2, **extra, **more},
     ).eval()
     for name, module in model.named_modules():
         # wider than the stock start, so that what the attention does shows in the picture
@@ -167,6 +175,26 @@ def sd_noise() -> StableDiffusionPipeline:
     )
 
 
+def sd2() -> StableDiffusionPipeline:
+    """As Stable Diffusion 2.1: velocity, heads by level, linear projections, a text tower of OpenCLIP, "!" pads."""
+    return StableDiffusionPipeline(
+        vae=autoencoder(11, tiny=False),
+        text_encoder=text_encoder(12, hidden_act="gelu"),
+        tokenizer=tokenizer_2(),
+        unet=unet(13, attention_head_dim=(2, 4), use_linear_projection=True),
+        scheduler=DDIMScheduler(
+            **_BETAS,
+            prediction_type="v_prediction",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def sdxl() -> StableDiffusionXLPipeline:
     """As Stable Diffusion XL: two text encoders, pooled text, sizes, its Euler config."""
     return StableDiffusionXLPipeline(
@@ -181,7 +209,7 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
-KINDS = {"sd_velocity": sd_velocity, "sd_noise": sd_noise, "sdxl": sdxl}
+KINDS = {"sd_velocity": sd_velocity, "sd_noise": sd_noise, "sd2": sd2, "sdxl": sdxl}
 
 
 def card_for(name: str) -> ModelCard:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import SD3IPAdapterJointAttnProcessor2_0
+from diffusers.models.embeddings import IPAdapterTimeImageProjection
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from pipelines.engine import Loaded
 from pipelines.models.ip_adapter import IPAdapter
 
 TOKENS = 4
@@ -86,3 +89,48 @@ def _resampler(weights: Any, text: int) -> dict[str, torch.Tensor]:
     for norm, size in norms.items():
         tensors |= {f"{norm}.weight": torch.ones(size), f"{norm}.bias": torch.zeros(size)}
     return tensors
+
+
+def join(loaded: Loaded) -> None:
+    """Put an adapter of random weights into a tiny FLUX.1 or Stable Diffusion 3, and a picture prompt into its calls.
+
+    By the transformer's own loader; the pipelines' around it would want files and an image encoder.
+    """
+    torch.manual_seed(3)
+    transformer, flux = loaded.pipe.transformer, loaded.card.family == "flux"
+    own: dict[str, torch.Tensor] = {}
+    inner = transformer.config.attention_head_dim * transformer.config.num_attention_heads
+    text = transformer.config.joint_attention_dim
+    if flux:
+        for number in range(transformer.config.num_layers):
+            for part in ("to_k_ip", "to_v_ip"):
+                own[f"{number}.{part}.weight"] = 3 * torch.randn(inner, text) / text**0.5
+                own[f"{number}.{part}.bias"] = torch.zeros(inner)
+        shown = _linear(lambda *shape: torch.randn(*shape) / shape[-1] ** 0.5, text)
+    else:
+        head = transformer.config.attention_head_dim
+        for number in range(len(transformer.attn_processors)):
+            processor = SD3IPAdapterJointAttnProcessor2_0(inner, inner, head, timesteps_emb_dim=64)
+            torch.nn.init.normal_(processor.to_v_ip.weight, std=3 / inner**0.5)
+            own |= {f"{number}.{name}": one for name, one in processor.state_dict().items()}
+        projection = IPAdapterTimeImageProjection(
+            embed_dim=_EMBEDDED,
+            output_dim=inner,
+            hidden_dim=64,
+            heads=1,
+            num_queries=TOKENS,
+            timestep_in_dim=32,
+        )
+        shown = projection.state_dict()
+    transformer._load_ip_adapter_weights({"image_proj": shown, "ip_adapter": own}, low_cpu_mem_usage=False)
+    prompt = torch.randn(1, 1, _EMBEDDED)
+    if flux:  # without one it would encode a black picture, for the negative branch that it does not run
+        loaded.arguments["negative_ip_adapter_image_embeds"] = [torch.zeros_like(prompt)]
+        loaded.arguments["ip_adapter_image_embeds"] = [prompt]
+    else:
+        loaded.arguments["ip_adapter_image_embeds"] = torch.cat([torch.zeros_like(prompt), prompt])
+
+
+def spread(numbers: torch.Tensor) -> float:
+    """Their standard deviation."""
+    return float(numbers.std())

@@ -16,13 +16,15 @@ from pipelines.methods.base import Method, Run
 from pipelines.methods.harmonize import Harmonize
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
-from tests.pipelines.runs import sampled
+from tests.pipelines.runs import sampled, widened
 from tests.pipelines.transformers.runs import TO_THE_END, collage, text
 
 
 class TestHarmonize:
-    @pytest.mark.parametrize("background", [0.75, 1.0])
-    def test_pins_are_exact(self, engine: Engine, store: PictureStore, model: str, background: float) -> None:
+    @pytest.mark.parametrize(("background", "width"), [(0.75, 64), (1.0, 64), (1.0, 96)])
+    def test_pins_are_exact(
+        self, engine: Engine, store: PictureStore, model: str, background: float, width: int
+    ) -> None:
         """After each step a held cell has the collage at the level after the step; clean at the last."""
         seen: list[tuple[int, torch.Tensor]] = []
         kept: list[Run] = []
@@ -46,7 +48,7 @@ class TestHarmonize:
             dataclasses.replace(one, mask=mask)
             for one, mask in zip(request.layers, (left, right), strict=True)
         ]
-        request = request.replace(layers=tuple(layers))
+        request = widened(request.replace(layers=tuple(layers)), store, width)
         held = Harmonize()
         sampled(engine.load(model), request, store, [held, Look()])
         run = kept[0]

@@ -6,63 +6,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from pipelines.attention.kernel import Site
 from pipelines.engine import Engine
 from pipelines.errors import UnsupportedError
 from pipelines.methods import methods_for
-from pipelines.methods.base import Inputs, Step, area_resized
-from pipelines.methods.negtome import Avoid, Spread
+from pipelines.methods.base import Inputs, Step
+from pipelines.methods.negtome import Spread
 from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 from tests.pipelines.runs import sampled
+from tests.pipelines.spies import WatchedAvoid, WatchedSpread
 from tests.pipelines.transformers.runs import GUIDED, collage, text
 
 
 class TestNegToMe:
     def test_only_image_tokens_move(self, engine: Engine, store: PictureStore, model: str) -> None:
-        loaded = engine.load(model)
-        checked: list[str] = []
-
-        class Watched(Spread):
-            def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
-                new = super().map_output(site, out)
-                step = self._step
-                if step is not None and site.joint:
-                    places = site.joint.image(out.shape[2], step.latent_size)
-                    words = torch.ones(out.shape[2], dtype=torch.bool)
-                    words[places] = False
-                    assert words.any() and torch.equal(new[:, :, words], out[:, :, words])
-                    assert not torch.equal(new[:, :, places], out[:, :, places])
-                    checked.append(site.part)
-                return new
-
+        method = WatchedSpread()
         request = text(model, images=2, spread=1.0, spread_by="push", spread_threshold=0.0, window=1.0)
-        sampled(loaded, request, store, [Watched()], range(2))
-        assert len(checked) >= 8
+        sampled(engine.load(model), request, store, [method], range(2))
+        assert len(method.checked) >= 8
 
     def test_spread_by_guidance_moves_the_negative_rows_alone(
         self, engine: Engine, store: PictureStore, model: str
     ) -> None:
         """Also where guidance asks the denoiser twice a step; without a negative branch it is the push."""
-        loaded = engine.load(model)
-        moved: dict[bool, int] = {True: 0, False: 0}
-
-        class Watched(Spread):
-            def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
-                new = super().map_output(site, out)
-                step = self._step
-                if step is not None and site.joint and step.steering > 0:
-                    for row in range(step.rows):
-                        moved[row in step.conditional] += not torch.equal(new[row], out[row])
-                return new
-
+        method = WatchedSpread()
         request = text(model, images=2, spread=1.0, spread_threshold=0.0, window=1.0)
-        sampled(loaded, request, store, [Watched()], range(2))
-        assert moved[True] == 0
-        assert (moved[False] > 0) == (model in GUIDED)
+        sampled(engine.load(model), request, store, [method], range(2))
+        assert method.moved_rows[True] == 0
+        assert (method.moved_rows[False] > 0) == (model in GUIDED)
 
     @pytest.mark.parametrize(("steps", "expected"), [(1, 1), (2, 1), (4, 1), (8, 2)])
     def test_the_window_is_never_empty(
@@ -121,19 +94,7 @@ class TestNegToMe:
     def test_an_avoid_in_a_layer_moves_features_there_alone(
         self, engine: Engine, store: PictureStore, model: str
     ) -> None:
-        moved: list[bool] = []
-
-        class Watched(Avoid):
-            def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
-                new = super().moved(features, step, grid)
-                if step.references:
-                    mask = torch.from_numpy(store.get(self._run.request.layers[0].mask).copy())[None] / 255
-                    inside = area_resized(mask, grid).flatten() > 0
-                    assert torch.equal(new[:, ~inside], features[:, ~inside])
-                    assert torch.equal(new[step.rows :], features[step.rows :]), "nor does the reference"
-                    moved.append(not torch.equal(new[:, inside], features[:, inside]))
-                return new
-
+        method = WatchedAvoid()
         request = collage(store, model, avoids=(tiny.avoid(store, layer=0),), avoid_by="push")
-        sampled(engine.load(model), request, store, [ReferenceRows(), Watched()])
-        assert moved and all(moved)
+        sampled(engine.load(model), request, store, [ReferenceRows(), method])
+        assert method.inside and all(method.inside)

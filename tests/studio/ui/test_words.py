@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipelines.loading import LoadOptions
-from pipelines.models import card
+from pipelines.models import CARDS, card
 from pipelines.models.ip_adapter import SD15
 from studio.document import Avoid, Background, Collage, Layer
 from studio.to_request import DEFAULTS, RANGES
@@ -77,6 +77,13 @@ def test_the_drawer_is_there_and_each_file_too() -> None:
 def test_presets_begin_with_the_one_for_a_fresh_page() -> None:
     assert preset_names()[0] == "evening"
     assert len(preset_names()) >= 5
+
+
+def test_a_model_named_by_its_hub_id_is_offered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda source, file: f"{source}/{file}")
+    names = [card.name for card in offered_models(("embedded", "stabilityai/sdxl-turbo"))]
+    assert "stabilityai/sdxl-turbo" in names and "sdxl-turbo" not in names
+    assert {"embedded", "sdxl", "flux"} < set(names) and len(names) == len(set(names)) == len(CARDS)
 
 
 def test_offered_models_need_no_download() -> None:

@@ -1,4 +1,4 @@
-"""The whole path, from a collage file to a PNG, on every transformer family."""
+"""The whole path, from a collage file to a PNG, on every family."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
 
+@pytest.mark.parametrize("model", [*tiny.KINDS, *tt.KINDS])
 def test_from_a_collage_file_to_a_png(
-    engine: Engine, model: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, model: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The studio's own way: archive → request → engine → PNG with the collage inside."""
     from studio.document import Canvas, Collage, Layer
@@ -24,7 +25,9 @@ def test_from_a_collage_file_to_a_png(
     from studio.pictures import Library
     from studio.to_request import to_request
 
-    monkeypatch.setitem(CARDS, model, tt.card_for(model))
+    engine: Engine = request.getfixturevalue("engine" if model in tiny.KINDS else "transformers")
+    card = engine.load(model).card
+    monkeypatch.setitem(CARDS, model, card)
     library = Library()
     cutout = np.dstack([tiny.picture(3), tiny.CAT])
     digest = library.add(Image.fromarray(cutout))
@@ -39,7 +42,7 @@ def test_from_a_collage_file_to_a_png(
     collage_read, pictures = archive.read(tmp_path / "one.collage")
     store = PictureStore()
     prepared = to_request(collage_read, pictures, store)
-    assert prepared.request.scheduler == "flow_euler" and prepared.request.layers[0].attend_inside == 1
+    assert prepared.request.scheduler == card.scheduler and prepared.request.layers[0].attend_inside == 1
     outcome = tiny.result(engine, prepared.request, store)
     (tmp_path / "one.png").write_bytes(png.embed_result(outcome, 0, collage_read, pictures))
     again, _ = png.read(tmp_path / "one.png")

@@ -1,0 +1,143 @@
+"""Models from one file: told by their weights' names, and the same as the folders that they were made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipelines.errors import ModelError
+from pipelines.loading import LoadOptions, load_pipeline
+from pipelines.models import CARDS, card
+from tests.pipelines import single_file, tiny
+from tests.pipelines import tiny_transformers as tt
+
+KINDS = {
+    "sd15": ("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transformer.x"),
+    "sd21": ("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.model.x"),
+    "sdxl": (
+        "model.diffusion_model.input_blocks.0.0.weight",
+        "conditioner.embedders.0.transformer.x",
+        "conditioner.embedders.1.model.x",
+    ),
+    "chroma": ("distilled_guidance_layer.in_proj.bias", "double_blocks.0.x", "txt_in.weight"),
+    "flux": ("double_blocks.0.x", "vector_in.in_layer.bias", "txt_in.weight", "guidance_in.in_layer.bias"),
+    "flux-schnell": ("double_blocks.0.x", "vector_in.in_layer.bias", "txt_in.weight"),
+    "flux2": ("double_stream_modulation_img.lin.weight", "guidance_in.in_layer.weight"),
+    "flux2-klein-base": ("double_stream_modulation_img.lin.weight",),
+    "sd3": ("joint_blocks.0.x", "y_embedder.mlp.0.bias"),
+    "z-image-turbo": ("noise_refiner.0.x", "cap_embedder.0.x", "layers.0.adaLN_modulation.0.weight"),
+    "qwen-image": ("transformer_blocks.0.img_mod.1.weight", "txt_norm.weight"),
+}
+
+
+def named(path: Path, *names: str) -> Path:
+    """A file of weights with those names."""
+    save_file({name: torch.zeros(1) for name in names}, path)
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+@pytest.mark.parametrize("like", KINDS)
+def test_a_file_is_told_by_the_names_of_its_weights(tmp_path: Path, like: str, prefix: str) -> None:
+    """With and without the prefix that some programs write before a transformer's."""
+    whole = CARDS[like].family in ("sd", "sdxl")
+    names = KINDS[like] if whole else tuple(prefix + name for name in KINDS[like])
+    one, known = card(str(named(tmp_path / "one.safetensors", *names))), CARDS[like]
+    assert (one.family, one.steps, one.guidance) == (known.family, known.steps, known.guidance)
+    assert one.name == one.source == str(tmp_path / "one.safetensors")
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    text, broken = tmp_path / "a.txt", tmp_path / "c.safetensors"
+    text.write_text("x")
+    broken.write_bytes(b"no model")
+    other = named(tmp_path / "b.safetensors", "x")
+    refiner = named(
+        tmp_path / "d.safetensors", "model.diffusion_model.input_blocks.0.0.weight", "conditioner.x"
+    )
+    for file, words in (
+        (text, "no .safetensors"),
+        (other, "none that is known by its weights"),
+        (refiner, "none that is known by its weights"),
+        (broken, "damaged"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            card(str(file))
+
+
+def test_a_pickled_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.ckpt"
+    file.write_bytes(b"")
+    with pytest.raises(ModelError, match="--allow-pickle"):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu"))
+
+
+def test_a_file_that_is_not_what_it_says(tmp_path: Path) -> None:
+    file = named(tmp_path / "one.safetensors", *KINDS["sdxl"])
+    with pytest.raises(ModelError, match="could not be loaded"):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(tmp_path)))
+
+
+def xl() -> Any:
+    """Text towers of two widths, by which diffusers tells them apart; together as wide as always."""
+    pipe = tiny.sdxl()
+    pipe.text_encoder = tiny.text_encoder(8, wide=16)
+    pipe.text_encoder_2 = tiny.text_encoder(9, pooled=True, wide=48)
+    return pipe
+
+
+@pytest.mark.parametrize("kind", ["sd_noise", "sdxl"])
+def test_a_whole_model_is_the_folder_it_was_made_of(tmp_path: Path, kind: str) -> None:
+    whole, file = tmp_path / "whole", tmp_path / "one.safetensors"
+    pipe = xl() if kind == "sdxl" else tiny.KINDS[kind]()
+    pipe.save_pretrained(whole)
+    single = card(str(single_file.save_single(pipe, file)))
+    assert single.family == ("sdxl" if kind == "sdxl" else "sd")
+    loaded = load_pipeline(single, LoadOptions(device="cpu", config=str(whole)))
+    assert_same(
+        pipe, loaded, ("unet", "vae", "text_encoder", *(["text_encoder_2"] if kind == "sdxl" else []))
+    )
+    for word in ({"quantize": "int8"}, {"device_map": "balanced"}):
+        with pytest.raises(ModelError, match=f"{next(iter(word))} does not work .* single file"):
+            load_pipeline(single, LoadOptions(config=str(whole), **word))
+
+
+def assert_same(pipe: Any, loaded: Any, parts: tuple[str, ...]) -> None:
+    """Every weight, by name and number."""
+    for part in parts:
+        ours, theirs = getattr(pipe, part).state_dict(), getattr(loaded, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
+
+
+@pytest.mark.parametrize("kind", ["zimage", "qwen"])
+def test_a_transformer_from_a_file_and_the_rest_from_a_folder(tmp_path: Path, kind: str) -> None:
+    """The folder has no transformer of its own, but its config."""
+    rest, file = tmp_path / "rest", tmp_path / "one.safetensors"
+    pipe = tt.KINDS[kind]()
+    pipe.save_pretrained(rest)
+    if kind == "zimage":
+        single_file.save_z_image(pipe.transformer, file)
+    else:
+        save_file(pipe.transformer.state_dict(), file)
+    for weights in (rest / "transformer").glob("*.safetensors"):
+        weights.unlink()
+    loaded = load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(rest)))
+    assert type(loaded) is type(pipe)
+    assert_same(pipe, loaded, ("transformer", "vae", "text_encoder"))
+
+
+def test_the_rest_is_asked_for_by_name(tmp_path: Path) -> None:
+    file = named(tmp_path / "one.safetensors", *KINDS["flux-schnell"])
+    with pytest.raises(
+        ModelError, match=r"transformer of 'flux' alone; .* --config .*black-forest-labs/FLUX.1-schnell\."
+    ):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu"))
+    with pytest.raises(
+        ModelError, match=r"--config 'sdxl' is a model of 'sdxl'; give one of the same family"
+    ):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu", config="sdxl"))
