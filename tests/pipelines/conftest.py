@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """Tiny models under the names "sd_velocity", "sd_noise" and "sdxl"; a preview at every step."""
+    """Every tiny model under its name in `tiny.KINDS`; a preview at every step."""
     from pipelines.engine import Engine
     from tests.pipelines import tiny
 

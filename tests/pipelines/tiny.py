@@ -75,7 +75,9 @@ def text_encoder(seed: int, pooled: bool = False) -> Any:
     return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(config).eval()
 
 
-def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = False) -> UNet2DConditionModel:
+def unet(
+    seed: int = 0, *, xl: bool = False, only_cross: bool = False, linear: bool = False
+) -> UNet2DConditionModel:
     """Two levels (8×8 and 4×4 tokens), or three with ``only_cross``: cross-attention in both places of the finest."""
     torch.manual_seed(seed)
     levels = 3 if only_cross else 2
@@ -98,7 +100,8 @@ def unet(seed: int = 0, *, xl: bool = False, only_cross: bool = False) -> UNet2D
         up_block_types=("CrossAttnUpBlock2D",) * levels,
         layers_per_block=1,
         norm_num_groups=4,
-        attention_head_dim=(2, 4) if xl else 2,
+        attention_head_dim=(2, 4) if xl or linear else 2,
+        use_linear_projection=linear,
         cross_attention_dim=64 if xl else 32,
         **extra,
     ).eval()
@@ -167,6 +170,26 @@ def sd_noise() -> StableDiffusionPipeline:
     )
 
 
+def sd21() -> StableDiffusionPipeline:
+    """As Stable Diffusion 2.1: velocity, linear projections around its attention, more heads where it is wider."""
+    return StableDiffusionPipeline(
+        vae=autoencoder(11, tiny=False),
+        text_encoder=text_encoder(12),
+        tokenizer=tokenizer(),
+        unet=unet(13, linear=True),
+        scheduler=DDIMScheduler(
+            **_BETAS,
+            prediction_type="v_prediction",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def sdxl() -> StableDiffusionXLPipeline:
     """As Stable Diffusion XL: two text encoders, pooled text, sizes, its Euler config."""
     return StableDiffusionXLPipeline(
@@ -181,7 +204,7 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
-KINDS = {"sd_velocity": sd_velocity, "sd_noise": sd_noise, "sdxl": sdxl}
+KINDS = {"sd_velocity": sd_velocity, "sd_noise": sd_noise, "sd21": sd21, "sdxl": sdxl}
 
 
 def card_for(name: str) -> ModelCard:
