@@ -165,12 +165,12 @@ def test_shares_and_targets() -> None:
     counts |= {"layer attention, 2 layers": stock, "layer attention, 16 layers": {**stock, "begin": 4}}
     targets = {"every model": {"more layers": 0.001}, "m": {"spread": 0.02, "avoid": 0.02}}
     settings = {"images": 4, "layers": [2, 16], "targets": targets}
-    row = {"parameters": 2.5e9, "side": 64, "guidance": 4.0, "counts": counts}
+    row = {"parameters": 2.5e9, "side": 64, "guidance": 4.0, "compared": [4, 16], "counts": counts}
     page = flops.report({"m": row}, settings)
     line = page.splitlines()[-1]
     assert "+2.50 % (≤ 2 %: **missed**)" in line and "+1.00 % (≤ 2 %: reached)" in line
     assert "+0.50 % (≤ 0.1 %: **missed**)" in line, "sixteen layers are held against two"
-    assert "2 of 8" in line and "2.50 " in line
+    assert "2 of 8" in line and "4 of 16" in line and "2.50 " in line
     assert page.startswith("**1 of 3 targets are reached.**") and "- m: spread +2.50 %" in page
 
 
@@ -179,16 +179,11 @@ def test_every_family_is_counted_as_its_card_runs() -> None:
     windows = {shape.name: shape.window for shape in shapes.SHAPES}
     assert windows["FLUX.2 Klein 4B"] == CARDS["flux2-klein"].own["window"]
     assert windows["SDXL"] == DEFAULTS["window"] != windows["Z-Image Turbo"]
-    shape = next(shape for shape in shapes.SHAPES if shape.name == "embedded")
-    found, card = flops.measured(shape, common.protocol("flops")), CARDS["embedded"]
-    stock = found["counts"]["stock"]
-    assert (found["side"], stock["steps"], found["guidance"]) == (card.side, card.steps, card.guidance)
-    assert stock["active_steps"] == round(DEFAULTS["window"] * card.steps)
-    assert found["counts"]["spread"]["active"] > stock["active"]
-    again, first = (
-        flops.added(found["counts"], f"avoid, {which}") for which in ("second render", "one reference")
-    )
-    assert 0 < again < first
+    for shape in shapes.SHAPES:
+        asked, card = flops.usual(shape, 4), shape.card
+        assert card is CARDS[card.name]
+        assert (asked.width, asked.steps, asked.guidance) == (card.side, card.steps, card.guidance)
+        assert (asked.window, asked.images) == (shape.window, 4)
 
 
 def test_a_phrase_stands_twice_where_two_encoders_read_it() -> None:
@@ -198,19 +193,23 @@ def test_a_phrase_stands_twice_where_two_encoders_read_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "published"),
+    ("name", "published", "compared"),
     [
-        ("SD 1.5", 859.5e6),
-        ("SD 2.1", 865.9e6),
-        ("SDXL", 2.567e9),
-        ("FLUX.1 dev", 11.90e9),
-        ("FLUX.2 dev", 32.2e9),
-        ("FLUX.2 Klein 4B", 3.88e9),
+        ("embedded", 11.39e6, (256, 256)),
+        ("SD 1.5", 859.5e6, (1024, 4096)),
+        ("SD 2.1", 865.9e6, (2304, 9216)),
+        ("SDXL", 2.567e9, (1024, 4096)),
+        ("FLUX.1 dev", 11.90e9, (1024, 4096)),
+        ("FLUX.2 dev", 32.2e9, (1024, 4096)),
+        ("FLUX.2 Klein 4B", 3.88e9, (1024, 4096)),
     ],
 )
-def test_sizes_are_the_real_ones(name: str, published: float) -> None:
+def test_sizes_are_the_real_ones(name: str, published: float, compared: tuple[int, int]) -> None:
     shape = next(shape for shape in shapes.SHAPES if shape.name == name)
-    pipe = shapes.parts(shape)
-    denoiser = shapes.family(shape.family).denoiser(pipe)
+    subject = flops.subject(shape, words=3)
+    asked = tiny.text_request(width=shape.card.side, height=shape.card.side)
+    assert flops.compared(subject, asked) == compared
+    assert flops.compared(subject, asked.replace(exact_match=True)) == (compared[1], compared[1])
+    denoiser = shapes.family(shape.family).denoiser(subject.pipe)
     assert all(parameter.device == torch.device("meta") for parameter in denoiser.parameters())
     assert sum(p.numel() for p in denoiser.parameters()) == pytest.approx(published, rel=2e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,3 +83,16 @@ def test_targets_are_found_by_what_a_run_is_called() -> None:
     page = overhead.section([row], dict.fromkeys(row, "stock"), PROTOCOL)
     lines = [line for line in page.splitlines() if "layer attention" in line]
     assert ["reached" in line for line in lines] == [True, False, False] and "1.048 (" in lines[2]
+
+
+def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both files of a small run of the embedded model."""
+    settings = {**PROTOCOL, "steps": [1], "layers": [1, 2], "images": 2, "repeats": 1}
+    monkeypatch.setattr(common, "protocol", lambda name: settings)
+    monkeypatch.setattr("sys.argv", ["overhead", "--out", str(tmp_path)])
+    overhead.main()
+    rows = json.loads((tmp_path / "overhead.json").read_text())["seconds"]["1"]
+    page = (tmp_path / "overhead.md").read_text()
+    assert len(rows) == 1 and all(0 < second < 600 for pair in rows[0].values() for second in pair)
+    assert all(f"| {name} |" in page for name in rows[0])
+    assert "| layer attention, 2 layers | layer attention, 1 layers |" in page and "within noise" in page

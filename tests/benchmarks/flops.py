@@ -27,7 +27,8 @@ from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.listening import Latest
 from pipelines.methods import methods_for
-from pipelines.methods.base import Run
+from pipelines.methods.base import Run, grids
+from pipelines.methods.thinning import thins
 from pipelines.models.card import THIN_FROM, ModelCard
 from pipelines.pictures import PictureStore
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
@@ -175,10 +176,27 @@ def subject(shape: shapes.Shape, words: int) -> Subject:
     return Subject(shapes.parts(shape), shape.card, shape.text, words, shape.clip, shape.distilled)
 
 
-def measured(shape: shapes.Shape, settings: dict[str, Any]) -> dict[str, Any]:
-    """Every contender on one model, as its card runs it."""
-    store, chosen, card = PictureStore(), subject(shape, settings["words"]), shape.card
-    plain = RenderRequest(
+def compared(subject: Subject, request: RenderRequest) -> tuple[int, int]:
+    """(reference tokens that are compared, all there are) of one picture on the finest grid that looks at itself."""
+    card = subject.card
+    cells = request.height // card.factor, request.width // card.factor
+    kind = shapes.family(card.family)
+    if hasattr(kind, "joint"):
+        h, w = kind.joint.grid(cells)
+    else:
+        config = subject.pipe.unet.config
+        only = config.only_cross_attention
+        words = only if isinstance(only, list | tuple) else [only] * len(config.down_block_types)
+        levels = zip(config.down_block_types, words, grids(cells), strict=False)
+        h, w = next(grid for block, one, grid in levels if "CrossAttn" in block and not one)
+    every = 2 if thins(card, request, (h, w)) else 1
+    return -(-h // every) * -(-w // every), h * w
+
+
+def usual(shape: shapes.Shape, images: int) -> RenderRequest:
+    """What a user of the model runs, as its card says, without any method."""
+    card = shape.card
+    return RenderRequest(
         model=shape.name,
         width=card.side,
         height=card.side,
@@ -187,16 +205,22 @@ def measured(shape: shapes.Shape, settings: dict[str, Any]) -> dict[str, Any]:
         guidance=card.guidance,
         steps=card.steps,
         seed=0,
-        images=settings["images"],
+        images=images,
         window=shape.window,
     )
+
+
+def measured(shape: shapes.Shape, settings: dict[str, Any]) -> dict[str, Any]:
+    """Every contender on one model, as its card runs it."""
+    store, chosen, plain = PictureStore(), subject(shape, settings["words"]), usual(shape, settings["images"])
     denoiser = shapes.family(shape.family).denoiser(chosen.pipe)
     runs = contenders(plain, settings, store)
     return {
+        "compared": compared(chosen, plain),
         "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
-        "side": card.side,
-        "steps": card.steps,
-        "guidance": card.guidance,
+        "side": plain.width,
+        "steps": plain.steps,
+        "guidance": plain.guidance,
         "counts": {name: vars(count(chosen, request, store)) for name, request in runs.items()},
     }
 
@@ -206,7 +230,7 @@ def added(counts: dict[str, dict[str, int]], name: str) -> float:
     return Count(**counts[name]).whole / Count(**counts["stock"]).whole - 1
 
 
-def compared(counts: dict[str, dict[str, int]], layers: list[int]) -> float:
+def more_layers(counts: dict[str, dict[str, int]], layers: list[int]) -> float:
     """What the most layers cost more than the fewest, as a share of the run with the fewest."""
     few, many = (Count(**counts[f"layer attention, {number} layers"]).whole for number in layers)
     return many / few - 1
@@ -232,7 +256,7 @@ def report(found: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
         counts = row["counts"]
         targets = {**settings["targets"]["every model"], **settings["targets"].get(model, {})}
         stock = Count(**counts["stock"])
-        shares = {name: added(counts, name) for name in names} | {more: compared(counts, layers)}
+        shares = {name: added(counts, name) for name in names} | {more: more_layers(counts, layers)}
         cells = []
         for name, share in shares.items():
             target = targets.get("more layers" if name == more else name.split(",")[0])
@@ -243,13 +267,15 @@ def report(found: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
         size = f"{row['parameters'] / 1e9:.2f}"
         window = f"{stock.active_steps} of {stock.steps}"
         flops = f"{stock.whole / settings['images'] / 1e15:.3g}"
-        lines.append([model, f"{row['side']}", size, window, f"{row['guidance']:g}", flops, *cells])
+        picked = "{} of {}".format(*row["compared"])
+        lines.append([model, f"{row['side']}", size, window, f"{row['guidance']:g}", picked, flops, *cells])
     heads = [
         "model",
         "side",
         "parameters, 10⁹",
         "steps with NegToMe",
         "guidance",
+        "reference tokens, finest grid",
         "stock, 10¹⁵ FLOPs an image",
         *names,
         more,
