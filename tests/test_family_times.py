@@ -13,7 +13,7 @@ from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
 PROTOCOL = common.protocol("family_times")
-SMALL = {"side": 64, "images": 2, "steps": 2, "layers": [2]}
+SMALL = {"side": 64, "images": 2, "steps": 2, "layers": [2, 3], "own": {}}
 
 
 def settings() -> dict[str, Any]:
@@ -21,10 +21,11 @@ def settings() -> dict[str, Any]:
 
 
 def test_every_family_is_timed() -> None:
-    assert set(family_times.GROWN) == set(tt.KINDS) | {"sd_noise", "sdxl"}
+    assert set(family_times.GROWN) == set(tt.KINDS) | {"embedded", "sd_noise", "sd2", "sdxl"}
+    assert family_times.grown("embedded").card.origin.startswith("ours")
 
 
-@pytest.mark.parametrize("name", family_times.GROWN)
+@pytest.mark.parametrize("name", [name for name, larger in family_times.GROWN.items() if larger])
 def test_denoisers_are_grown(name: str) -> None:
     small = (tt.KINDS if name in tt.KINDS else tiny.KINDS)[name]()
     loaded = family_times.grown(name)
@@ -40,7 +41,14 @@ def test_rounds_go_on_where_they_stopped(tmp_path: Path, name: str) -> None:
     first = family_times.rounds(name, settings(), 1, tmp_path)
     again = family_times.rounds(name, settings(), 2, tmp_path)
     assert again[:1] == first and len(again) == 2 and again[1] != again[0]
-    contenders = ["stock", "engine, all off", "layer attention, 2 layers", "spread", "avoid, one reference"]
+    contenders = [
+        "stock",
+        "engine, all off",
+        "layer attention, 2 layers",
+        "layer attention, 3 layers",
+        "spread",
+    ]
+    contenders += ["avoid, one reference", "avoid, second render"]
     assert sorted(again[1]) == sorted(contenders)
     assert all(0 < second < 600 for row in again for pair in row.values() for second in pair)
     assert family_times.rounds(name, settings(), 2, tmp_path) == again
@@ -48,12 +56,28 @@ def test_rounds_go_on_where_they_stopped(tmp_path: Path, name: str) -> None:
 
 def test_ratios_stay_in_their_round() -> None:
     rows = [{"stock": [1.0, 2.0], "spread": [1.1, 3.0]}, {"stock": [10.0, 2.0], "spread": [11.0, 2.0]}]
-    page = family_times.report({"flux": rows})
+    page = family_times.report({"flux": rows, "alone": [{"stock": [1.0, 2.0]}]}, settings())
     used, wall = (line for line in page.splitlines() if line.startswith("| flux"))
     assert "1.100 (1.100 to 1.100)" in used and "5.500" in used, (
         "the ratio of sums would be 1.1 too, of means no"
     )
     assert "1.250 (1.000 to 1.500)" in wall
+    assert "| alone | 1.000 | – |" in page, "an image alone spreads from nothing"
+
+
+def test_the_shape_of_sdxl_is_held_to_its_targets() -> None:
+    rows = [
+        {
+            "stock": [1.0, 1.0],
+            "layer attention, 2 layers": [1.01, 9.0],
+            "layer attention, 16 layers": [1.05, 9.0],
+        }
+    ]
+    page = family_times.report({family_times.SHAPED: rows}, PROTOCOL)
+    targets = page.split("targets")[1].splitlines()
+    two, sixteen, more = (line for line in targets if line.startswith("| layer"))
+    assert "≤ 1.02: reached" in two and "≤ 1.02: **missed**" in sixteen and "| 1.040 (" in more
+    assert family_times.settings_of(family_times.SHAPED, PROTOCOL)["images"] == 1
 
 
 def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

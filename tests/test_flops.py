@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import pytest
@@ -11,24 +12,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.engine import Engine, Loaded
+from pipelines.families import families
+from pipelines.models import CARDS
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
+from studio.to_request import DEFAULTS
 from tests.benchmarks import common, flops, shapes
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.runs import sampled
 
-MODELS = ("sdxl", *tt.KINDS)
+MODELS = ("embedded", "sd_noise", "sd2", "sdxl", *tt.KINDS)
 RUNS = ("stock", "attention", "spread", "avoid", "thinned")
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """Tiny pipelines of every family that is counted."""
+    """Tiny pipelines of every family that is counted, and the embedded model with NegToMe on its smaller grids."""
     made = Engine()
-    made.adopt("sdxl", tiny.sdxl(), tiny.card_for("sdxl"))
-    for name, build in tt.KINDS.items():
-        made.adopt(name, build(), tt.card_for(name))
+    real = made.load("embedded")
+    made.adopt("embedded", real.pipe, dataclasses.replace(real.card, smallest_grid=4))
+    for name in MODELS[1:]:
+        kinds: Any = tt if name in tt.KINDS else tiny
+        made.adopt(name, kinds.KINDS[name](), kinds.card_for(name))
     return made
 
 
@@ -80,16 +86,15 @@ def subject_of(loaded: Loaded, request: RenderRequest, text: int) -> flops.Subje
         def tokens(self, layers: int) -> list[list[int]]:
             return places
 
-    denoiser = loaded.family.denoiser(loaded.pipe)
+    denoiser, vae = loaded.family.denoiser(loaded.pipe), loaded.pipe.vae
+    config = dict(vae.config)  # with more in it than its class takes
     shape = shapes.Shape(
         name=loaded.card.name,
-        family=loaded.card.family,
+        card=loaded.card,
         kind=type(denoiser).__name__,
         sizes=dict(denoiser.config),
-        vae=type(loaded.pipe.vae).__name__,
-        encoder=dict(loaded.pipe.vae.config),
-        steps=request.steps,
-        guidance=request.guidance,
+        vae=type(vae).__name__,
+        encoder={word: config[word] for word in inspect.signature(type(vae)).parameters if word in config},
         text=text,
     )
     return Placed(shapes.parts(shape), loaded.card, text, 1)
@@ -157,11 +162,28 @@ def test_shares_and_targets() -> None:
     assert flops.Count(**counts["spread"]).whole == 820
     assert flops.added(counts, "spread") == pytest.approx(0.025)
     assert flops.added(counts, "avoid") == pytest.approx(0.01)
-    settings = {"images": 4, "targets": {"m": {"spread": 0.02, "avoid": 0.02}}}
-    page = flops.report({"m": {"parameters": 2.5e9, "steps": 8, "counts": counts}}, settings)
+    counts |= {"layer attention, 2 layers": stock, "layer attention, 16 layers": {**stock, "begin": 4}}
+    targets = {"every model": {"more layers": 0.001}, "m": {"spread": 0.02, "avoid": 0.02}}
+    settings = {"images": 4, "layers": [2, 16], "targets": targets}
+    row = {"parameters": 2.5e9, "side": 64, "guidance": 4.0, "compared": [4, 16], "counts": counts}
+    page = flops.report({"m": row}, settings)
     line = page.splitlines()[-1]
     assert "+2.50 % (≤ 2 %: **missed**)" in line and "+1.00 % (≤ 2 %: reached)" in line
-    assert "2 of 8" in line and "2.50 " in line
+    assert "+0.50 % (≤ 0.1 %: **missed**)" in line, "sixteen layers are held against two"
+    assert "2 of 8" in line and "4 of 16" in line and "2.50 " in line
+    assert page.startswith("**1 of 3 targets are reached.**") and "- m: spread +2.50 %" in page
+
+
+def test_every_family_is_counted_as_its_card_runs() -> None:
+    assert {shape.family for shape in shapes.SHAPES} == set(families())
+    windows = {shape.name: shape.window for shape in shapes.SHAPES}
+    assert windows["FLUX.2 Klein 4B"] == CARDS["flux2-klein"].own["window"]
+    assert windows["SDXL"] == DEFAULTS["window"] != windows["Z-Image Turbo"]
+    for shape in shapes.SHAPES:
+        asked, card = flops.usual(shape, 4), shape.card
+        assert card is CARDS[card.name]
+        assert (asked.width, asked.steps, asked.guidance) == (card.side, card.steps, card.guidance)
+        assert (asked.window, asked.images) == (shape.window, 4)
 
 
 def test_a_phrase_stands_twice_where_two_encoders_read_it() -> None:
@@ -171,11 +193,23 @@ def test_a_phrase_stands_twice_where_two_encoders_read_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "published"), [("SDXL", 2.567e9), ("FLUX.1 dev", 11.90e9), ("FLUX.2 Klein 4B", 3.88e9)]
+    ("name", "published", "compared"),
+    [
+        ("embedded", 11.39e6, (256, 256)),
+        ("SD 1.5", 859.5e6, (1024, 4096)),
+        ("SD 2.1", 865.9e6, (2304, 9216)),
+        ("SDXL", 2.567e9, (1024, 4096)),
+        ("FLUX.1 dev", 11.90e9, (1024, 4096)),
+        ("FLUX.2 dev", 32.2e9, (1024, 4096)),
+        ("FLUX.2 Klein 4B", 3.88e9, (1024, 4096)),
+    ],
 )
-def test_sizes_are_the_real_ones(name: str, published: float) -> None:
+def test_sizes_are_the_real_ones(name: str, published: float, compared: tuple[int, int]) -> None:
     shape = next(shape for shape in shapes.SHAPES if shape.name == name)
-    pipe = shapes.parts(shape)
-    denoiser = shapes.family(shape.family).denoiser(pipe)
+    subject = flops.subject(shape, words=3)
+    asked = tiny.text_request(width=shape.card.side, height=shape.card.side)
+    assert flops.compared(subject, asked) == compared
+    assert flops.compared(subject, asked.replace(exact_match=True)) == (compared[1], compared[1])
+    denoiser = shapes.family(shape.family).denoiser(subject.pipe)
     assert all(parameter.device == torch.device("meta") for parameter in denoiser.parameters())
     assert sum(p.numel() for p in denoiser.parameters()) == pytest.approx(published, rel=2e-3)

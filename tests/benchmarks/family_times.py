@@ -1,10 +1,11 @@
 """What the methods cost in time, family by family, at reduced size: docs/results/family_times.md and .json.
 
-``python -m tests.benchmarks.family_times [--only NAME]… [--repeats 9] [--out FOLDER] [--runs FOLDER]``
+``python -m tests.benchmarks.family_times [--only NAME]… [--repeats N] [--out FOLDER] [--runs FOLDER]``
 
-The tests' tiny pipelines with a wider and deeper denoiser, a batch of four in one call as on a GPU. Every round times
-all contenders of a family once, so that a ratio is taken inside its round. A stopped run goes on where it was. Shares
-are not those of real sizes, which flops.py counts: here stands what the count leaves out, elementwise work and calls.
+The tests' tiny pipelines with a wider and deeper denoiser, and the embedded model as it is, a batch of four in one
+call as on a GPU; and SDXL's blocks at a third of their width, one image. Every round times all contenders of a family
+once, so that a ratio is taken inside its round. A stopped run goes on where it was. Shares are not those of real sizes,
+which flops.py counts: here stands what the count leaves out, elementwise work and calls.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines import sampling, schedulers
+from pipelines import schedulers
 from pipelines.engine import Engine, Loaded
-from pipelines.methods import methods_for
 from pipelines.pictures import PictureStore
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
-from tests.benchmarks import common, overhead
+from tests.benchmarks import built, common, overhead
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
@@ -32,7 +32,9 @@ _BLOCKS = {"num_layers": 2, "num_single_layers": 3, "attention_head_dim": 32, "n
 _ROPE = {"axes_dims_rope": (8, 12, 12)}
 _UNET = {"sample_size": 32, "block_out_channels": (64, 128), "norm_num_groups": 16}
 GROWN: dict[str, dict[str, Any]] = {
+    "embedded": {},
     "sd_noise": _UNET | {"attention_head_dim": 4},
+    "sd2": _UNET | {"attention_head_dim": (4, 8)},
     "sdxl": _UNET | {"attention_head_dim": (4, 8)},
     "sd3": {"num_layers": 5, "attention_head_dim": 32, "sample_size": 32, "caption_projection_dim": 128},
     "flux": _BLOCKS | _ROPE,
@@ -43,11 +45,18 @@ GROWN: dict[str, dict[str, Any]] = {
     "qwen": {"num_layers": 5, "attention_head_dim": 32, "num_attention_heads": 4, **_ROPE},
     "zimage": {"dim": 128, "n_layers": 5, "n_heads": 4, "n_kv_heads": 4, "axes_dims": (8, 12, 12)},
 }
-"""What of each tiny denoiser's config is made larger: widths of 128, about five blocks."""
+"""What of each tiny denoiser's config is made larger: widths of 128, about five blocks. Nothing of the embedded model,
+which is none of them. ``sd_noise`` is Stable Diffusion 1.5, ``sd2`` 2.1."""
+SHAPED = "SDXL, a third as wide"
+NAMES = (*GROWN, SHAPED)
 
 
 def grown(name: str) -> Loaded:
-    """A tiny pipeline of the family with its larger denoiser."""
+    """A tiny pipeline of the family with its larger denoiser, the embedded model, or SDXL's shape."""
+    if name == "embedded":
+        return Engine().load(name)
+    if name == SHAPED:
+        return built.built(built.THIRD, torch.device("cpu"), torch.float32)
     pipe = (tt.KINDS if name in tt.KINDS else tiny.KINDS)[name]()
     part = "unet" if hasattr(pipe, "unet") else "transformer"
     small = getattr(pipe, part)
@@ -95,8 +104,9 @@ def requests(loaded: Loaded, settings: dict[str, Any], store: PictureStore) -> d
     avoid = AvoidRequest(name="that", picture=flat, alpha=1.0, threshold=settings["avoid_threshold"])
     found = {"engine, all off": plain}
     found |= {f"layer attention, {count} layers": layered(count) for count in settings["layers"]}
-    found["spread"] = plain.replace(spread=1.0, spread_threshold=settings["spread_threshold"])
-    found["avoid, one reference"] = plain.replace(avoids=(avoid,))
+    if plain.images > 1:
+        found["spread"] = plain.replace(spread=1.0, spread_threshold=settings["spread_threshold"])
+    found["avoid, second render"] = plain.replace(avoids=(avoid,))
     return found
 
 
@@ -121,25 +131,25 @@ def contenders(loaded: Loaded, settings: dict[str, Any]) -> dict[str, tuple[over
             output_type="np",
         )
 
-    def ours(request: RenderRequest) -> object:
-        return sampling.sample(
-            loaded.pipe,
-            loaded.family,
-            loaded.card,
-            request,
-            store,
-            methods_for(request),
-            seeds,
-            lambda *_: None,
-        )
-
-    runs = {name: (partial(ours, request), "stock") for name, request in asked.items()}
+    runs: dict[str, tuple[overhead.Contender, str]] = {
+        name: (partial(overhead.in_one_call, loaded, request, store), "stock")
+        for name, request in asked.items()
+    }
+    firsts = overhead.first_renders(asked["avoid, second render"], store)
+    runs["avoid, one reference"] = lambda: overhead.in_one_call(loaded, next(firsts), store), "stock"
     return {"stock": (stock, "stock"), **runs}
+
+
+def settings_of(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The protocol's, with what it says of this one."""
+    return {**settings, **settings["own"].get(name, {})}
 
 
 def rounds(name: str, settings: dict[str, Any], repeats: int, folder: Path) -> list[dict[str, Any]]:
     """The rounds of a family: those kept in ``folder`` and those that are missing, after one that warms up."""
     runs: dict[str, tuple[overhead.Contender, str]] = {}
+
+    settings = settings_of(name, settings)
 
     def make(turn: int) -> dict[str, Any]:
         if not runs:
@@ -150,44 +160,53 @@ def rounds(name: str, settings: dict[str, Any], repeats: int, folder: Path) -> l
     return common.kept_rows(folder / f"{common.digest([name, settings])}.jsonl", repeats, make, name)
 
 
-def report(found: dict[str, list[dict[str, Any]]]) -> str:
-    """A table for each clock: a line a family, a column a method, the ratio to the stock run."""
+def report(found: dict[str, list[dict[str, Any]]], settings: dict[str, Any]) -> str:
+    """A table for each clock, a line a family, a column a method, the ratio to the stock run; and the targets."""
     page = ""
+    names = list(
+        dict.fromkeys(name for rows in found.values() for name in sorted(rows[0]) if name != "stock")
+    )
     for clock, title in enumerate(("Processor time", "Wall time")):
-        names = [name for name in next(iter(found.values()))[0] if name != "stock"]
         lines = [
             [
                 model,
                 f"{np.median([row['stock'][clock] for row in rows]):.3f}",
-                *(overhead.ratios(rows, name, "stock", clock) for name in names),
+                *(overhead.ratios(rows, name, "stock", clock) if name in rows[0] else "–" for name in names),
             ]
             for model, rows in found.items()
         ]
         page += f"\n## {title}\n\n{common.table(['family', 'stock, median seconds', *names], lines)}"
+    if SHAPED in found:
+        rows, chosen = found[SHAPED], settings_of(SHAPED, settings)
+        page += f"\n## {SHAPED}: targets\n\n"
+        page += overhead.section(rows, dict.fromkeys(rows[0], "stock"), chosen)
     return page
 
 
 def main() -> None:
     """Time every family and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", action="append", choices=GROWN, help="a family of the table")
+    parser.add_argument("--only", action="append", choices=NAMES, help="a family of the table")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--out", type=Path, default=common.RESULTS)
     parser.add_argument("--runs", type=Path, default=common.RUNS / "family_times")
     asked = parser.parse_args()
     settings = common.protocol("family_times")
-    repeats = asked.repeats or settings["repeats"]
-    found = {name: rounds(name, settings, repeats, asked.runs) for name in asked.only or GROWN}
+    found = {
+        name: rounds(name, settings, asked.repeats or settings_of(name, settings)["repeats"], asked.runs)
+        for name in asked.only or NAMES
+    }
     command = "python -m tests.benchmarks.family_times"
     asked.out.mkdir(parents=True, exist_ok=True)
-    raw = {"command": command, "made": common.machine(), "repeats": repeats, "seconds": found}
+    raw = {"command": command, "made": common.machine(), "seconds": found}
     (asked.out / "family_times.json").write_text(json.dumps(raw, indent=1) + "\n")
     page = common.heading("What the methods cost in time, by family", command, settings, "random")
     page += (
-        f"{repeats} rounds; a ratio above 1 is slower than the stock pipeline, with a 95 % bootstrap interval over "
-        "rounds. Seconds of every run: `family_times.json`, as [processor, wall].\n"
+        "A ratio above 1 is slower than the stock pipeline, with a 95 % bootstrap interval over rounds. Of an avoid "
+        "reference's first render its encoding is a part, of a second render not. Seconds of every run: "
+        "`family_times.json`, as [processor, wall].\n"
     )
-    (asked.out / "family_times.md").write_text(page + report(found))
+    (asked.out / "family_times.md").write_text(page + report(found, settings))
 
 
 if __name__ == "__main__":

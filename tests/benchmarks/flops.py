@@ -27,7 +27,8 @@ from pipelines.attention.kernel import Kernel
 from pipelines.attention.tap import installed
 from pipelines.listening import Latest
 from pipelines.methods import methods_for
-from pipelines.methods.base import Run
+from pipelines.methods.base import Run, grids
+from pipelines.methods.thinning import thins
 from pipelines.models.card import THIN_FROM, ModelCard
 from pipelines.pictures import PictureStore
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
@@ -37,13 +38,19 @@ COMMAND = "python -m tests.benchmarks.flops"
 ABOUT = """What is added to the floating-point operations of a whole stock run: matrix products, convolutions and
 attention of the denoiser, and of the autoencoder where it encodes a reference. Counted on torch's meta device through
 the engine's own hooks, kernel and methods; `tests/test_flops.py` holds the count against real runs of tiny models.
-Elementwise work and memory traffic are not in it, nor text encoders and the decoder, on either side.
+Elementwise work and memory traffic are not in it, nor text encoders and the decoder, on either side. Side, steps,
+guidance and the share of the steps in which NegToMe acts are those of each model's card, so what its users get.
 
-What spread costs is the product of each image's tokens with the reference tokens of the others: on grids of 2048 tokens
-and more one of each two by two (`pipelines/methods/thinning.py`), and all of them with `exact_match`, the columns
-"exact". What an avoid reference costs is one more row in the steps in which it acts, the products with its tokens, and
-its encoding, which a second render finds done; the row weighs more where fewer rows share it (one branch, a small
-batch).
+What spread costs is the product of each image's tokens with the reference tokens of the others. On grids of {thin}
+tokens and more one reference token of each two by two is compared, where the card says so (all cards do but the
+embedded model's, whose grids are smaller); `exact_match` compares all of them, the columns "exact". What is picked and
+why: `pipelines/methods/thinning.py`; what it changes of the pushes: `python -m tests.benchmarks.thinning`.
+
+What an avoid reference costs is one more row in the steps in which it acts, the products with its tokens, and its
+encoding; the row weighs more where fewer rows share it (one branch, a small batch). **A second render with the same
+reference saves its encoding and nothing else.** Its features are not kept from render to render: without its row the
+batch has another size, in which the other rows differ in the last bits, so the second of two equal requests would give
+another picture than the first; and they are large (`pipelines/methods/reference_rows.py`).
 
 """
 
@@ -166,42 +173,54 @@ def contenders(
 
 def subject(shape: shapes.Shape, words: int) -> Subject:
     """A model at its real size."""
-    card = ModelCard(
-        name=shape.name,
-        family=shape.family,
-        source=shape.name,
-        side=1024,
-        scheduler="flow_euler",
-        steps=shape.steps,
-        guidance=shape.guidance,
-        factor=shape.factor,
-        negtome_blocks=("up",) if shape.family == "sdxl" else ("double", "single"),
-        thin_from=THIN_FROM,
-        origin="benchmark",
+    return Subject(shapes.parts(shape), shape.card, shape.text, words, shape.clip, shape.distilled)
+
+
+def compared(subject: Subject, request: RenderRequest) -> tuple[int, int]:
+    """(reference tokens that are compared, all there are) of one picture on the finest grid that looks at itself."""
+    card = subject.card
+    cells = request.height // card.factor, request.width // card.factor
+    kind = shapes.family(card.family)
+    if hasattr(kind, "joint"):
+        h, w = kind.joint.grid(cells)
+    else:
+        config = subject.pipe.unet.config
+        only = config.only_cross_attention
+        words = only if isinstance(only, list | tuple) else [only] * len(config.down_block_types)
+        levels = zip(config.down_block_types, words, grids(cells), strict=False)
+        h, w = next(grid for block, one, grid in levels if "CrossAttn" in block and not one)
+    every = 2 if thins(card, request, (h, w)) else 1
+    return -(-h // every) * -(-w // every), h * w
+
+
+def usual(shape: shapes.Shape, images: int) -> RenderRequest:
+    """What a user of the model runs, as its card says, without any method."""
+    card = shape.card
+    return RenderRequest(
+        model=shape.name,
+        width=card.side,
+        height=card.side,
+        prompt="words",
+        scheduler=card.scheduler,
+        guidance=card.guidance,
+        steps=card.steps,
+        seed=0,
+        images=images,
+        window=shape.window,
     )
-    return Subject(shapes.parts(shape), card, shape.text, words, shape.clip, shape.distilled)
 
 
 def measured(shape: shapes.Shape, settings: dict[str, Any]) -> dict[str, Any]:
-    """Every contender on one model."""
-    store, chosen = PictureStore(), subject(shape, settings["words"])
-    plain = RenderRequest(
-        model=shape.name,
-        width=settings["side"],
-        height=settings["side"],
-        prompt="words",
-        scheduler="flow_euler",
-        guidance=shape.guidance,
-        steps=shape.steps,
-        seed=0,
-        images=settings["images"],
-        window=settings["window"],
-    )
+    """Every contender on one model, as its card runs it."""
+    store, chosen, plain = PictureStore(), subject(shape, settings["words"]), usual(shape, settings["images"])
     denoiser = shapes.family(shape.family).denoiser(chosen.pipe)
     runs = contenders(plain, settings, store)
     return {
+        "compared": compared(chosen, plain),
         "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
-        "steps": shape.steps,
+        "side": plain.width,
+        "steps": plain.steps,
+        "guidance": plain.guidance,
         "counts": {name: vars(count(chosen, request, store)) for name, request in runs.items()},
     }
 
@@ -211,27 +230,59 @@ def added(counts: dict[str, dict[str, int]], name: str) -> float:
     return Count(**counts[name]).whole / Count(**counts["stock"]).whole - 1
 
 
+def more_layers(counts: dict[str, dict[str, int]], layers: list[int]) -> float:
+    """What the most layers cost more than the fewest, as a share of the run with the fewest."""
+    few, many = (Count(**counts[f"layer attention, {number} layers"]).whole for number in layers)
+    return many / few - 1
+
+
+def reached(share: float, target: float) -> str:
+    """The verdict on a share that is to stay under a target."""
+    return "reached" if share <= target else "**missed**"
+
+
 def verdict(share: float, target: float | None) -> str:
     """A share as "+1.234 %" with its target, where it has one."""
     text = f"{100 * share:+.2f} %"
-    if target is None:
-        return text
-    return f"{text} (≤ {100 * target:g} %: {'reached' if share <= target else '**missed**'})"
+    return text if target is None else f"{text} (≤ {100 * target:g} %: {reached(share, target)})"
 
 
 def report(found: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
-    """The table: a line a model, a column a method."""
+    """The table, a line a model and a column a method, and a verdict on every target."""
     names = [name for name in next(iter(found.values()))["counts"] if name != "stock"]
-    lines = []
+    layers, lines, missed, held = settings["layers"], [], [], 0
+    more = f"{layers[1]} layers against {layers[0]}"
     for model, row in found.items():
-        counts, targets = row["counts"], settings["targets"].get(model, {})
+        counts = row["counts"]
+        targets = {**settings["targets"]["every model"], **settings["targets"].get(model, {})}
         stock = Count(**counts["stock"])
-        cells = [verdict(added(counts, name), targets.get(name.split(",")[0])) for name in names]
+        shares = {name: added(counts, name) for name in names} | {more: more_layers(counts, layers)}
+        cells = []
+        for name, share in shares.items():
+            target = targets.get("more layers" if name == more else name.split(",")[0])
+            cells.append(verdict(share, target))
+            held += target is not None
+            if target is not None and share > target:
+                missed.append(f"{model}: {name} {cells[-1]}")
         size = f"{row['parameters'] / 1e9:.2f}"
         window = f"{stock.active_steps} of {stock.steps}"
-        lines.append([model, size, window, f"{stock.whole / settings['images'] / 1e15:.3f}", *cells])
-    heads = ["model", "parameters, 10⁹", "steps with NegToMe", "stock, 10¹⁵ FLOPs an image", *names]
-    return common.table(heads, lines)
+        flops = f"{stock.whole / settings['images'] / 1e15:.3g}"
+        picked = "{} of {}".format(*row["compared"])
+        lines.append([model, f"{row['side']}", size, window, f"{row['guidance']:g}", picked, flops, *cells])
+    heads = [
+        "model",
+        "side",
+        "parameters, 10⁹",
+        "steps with NegToMe",
+        "guidance",
+        "reference tokens, finest grid",
+        "stock, 10¹⁵ FLOPs an image",
+        *names,
+        more,
+    ]
+    page = f"**{held - len(missed)} of {held} targets are reached.**\n\n"
+    page += "".join(f"- {one}\n" for one in missed) + ("\n" if missed else "")
+    return page + common.table(heads, lines)
 
 
 def main() -> None:
@@ -246,7 +297,7 @@ def main() -> None:
     raw = {"command": COMMAND, "made": common.machine(), "models": found}
     (asked.out / "flops.json").write_text(json.dumps(raw, indent=1) + "\n")
     page = common.heading("What the methods cost in arithmetic", COMMAND, settings, "none")
-    (asked.out / "flops.md").write_text(page + ABOUT + report(found, settings))
+    (asked.out / "flops.md").write_text(page + ABOUT.format(thin=THIN_FROM) + report(found, settings))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ and whatever is counted over its calls is counted at the real shapes.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,17 @@ import torch
 
 from pipelines.families import family
 from pipelines.families.base import Family
+from pipelines.models import CARDS, ModelCard
+from studio.to_request import DEFAULTS
+from tests.benchmarks import common
 
+SD15_UNET: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768}
+SD21_UNET: dict[str, Any] = {
+    "sample_size": 96,
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
 SDXL_UNET: dict[str, Any] = {
     "sample_size": 128,
     "block_out_channels": (320, 640, 1280),
@@ -30,6 +41,15 @@ SDXL_UNET: dict[str, Any] = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
+}
+SDXL_THIRD: dict[str, Any] = {
+    **SDXL_UNET,
+    "sample_size": 32,
+    "block_out_channels": (96, 192, 384),
+    "attention_head_dim": (3, 6, 12),
+    "cross_attention_dim": 680,
+    "addition_time_embed_dim": 64,
+    "projection_class_embeddings_input_dim": 6 * 64 + 320,
 }
 SD35_MEDIUM: dict[str, Any] = {
     "num_layers": 24,
@@ -55,44 +75,66 @@ KL: dict[str, Any] = {
 KL16 = {**KL, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
 
 
+def own_config(part: str) -> dict[str, Any]:
+    """The config of a part of the embedded model, as its folder has it."""
+    data: dict[str, Any] = json.loads((common.WEIGHTS / part / "config.json").read_text())
+    return {name: value for name, value in data.items() if not name.startswith("_")}
+
+
 @dataclass(frozen=True)
 class Shape:
     """One model: ``sizes`` and ``encoder`` are the configs where they differ from diffusers' own defaults.
 
-    ``steps`` and ``guidance`` are what its users run, ``text`` the text tokens of a row, ``clip`` how many of them are
-    CLIP's where a phrase stands both there and behind them.
+    Its card says what its users run: steps, guidance, window, side, and where NegToMe acts. ``text`` are the text
+    tokens of a row, ``clip`` how many of them are CLIP's where a phrase stands both there and behind them.
     """
 
     name: str
-    family: str
+    card: ModelCard
     kind: str
     sizes: dict[str, Any]
     vae: str
     encoder: dict[str, Any]
-    steps: int
-    guidance: float
     text: int
-    factor: int = 8
     clip: int = 0
     distilled: bool = False
 
+    @property
+    def family(self) -> str:
+        """The family's name."""
+        return self.card.family
 
-_FLUX, _KL, _KLEIN = "FluxTransformer2DModel", "AutoencoderKL", "Flux2Transformer2DModel"
-_FLUX2_VAE, _QWEN_VAE = "AutoencoderKLFlux2", "AutoencoderKLQwenImage"
+    @property
+    def window(self) -> float:
+        """The share of the steps in which NegToMe acts: the card's own, else every model's."""
+        return self.card.own.get("window", DEFAULTS["window"])
+
+
+_UNET, _FLUX, _FLUX2 = "UNet2DConditionModel", "FluxTransformer2DModel", "Flux2Transformer2DModel"
+_KL, _FLUX2_VAE, _QWEN_VAE = "AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLQwenImage"
 _SHIFTED = {**KL16, "shift_factor": 0.1}
+
+
+def _shape(name: str, card: str, *rest: Any, **more: Any) -> Shape:
+    return Shape(name, CARDS[card], *rest, **more)
+
+
 SHAPES = (
-    Shape("SDXL", "sdxl", "UNet2DConditionModel", SDXL_UNET, _KL, KL, 30, 5.0, 77),
-    Shape("FLUX.1 dev", "flux", _FLUX, {"guidance_embeds": True}, _KL, _SHIFTED, 28, 3.5, 512),
-    Shape("FLUX.1 schnell", "flux", _FLUX, {}, _KL, _SHIFTED, 4, 0.0, 512),
-    Shape("SD 3.5 medium", "sd3", "SD3Transformer2DModel", SD35_MEDIUM, _KL, _SHIFTED, 40, 4.5, 333, clip=77),
-    Shape("FLUX.2 Klein 4B base", "klein", _KLEIN, KLEIN_4B, _FLUX2_VAE, {}, 50, 4.0, 512, 16),
-    Shape("FLUX.2 Klein 4B", "klein", _KLEIN, KLEIN_4B, _FLUX2_VAE, {}, 4, 1.0, 512, 16, distilled=True),
-    Shape("Qwen-Image", "qwen", "QwenImageTransformer2DModel", {}, _QWEN_VAE, {}, 50, 4.0, 128),
-    Shape("Z-Image Turbo", "zimage", "ZImageTransformer2DModel", {}, _KL, _SHIFTED, 9, 0.0, 128),
-    Shape("Z-Image", "zimage", "ZImageTransformer2DModel", {}, _KL, _SHIFTED, 50, 4.0, 128),
-    Shape("Chroma", "chroma", "ChromaTransformer2DModel", {}, _KL, _SHIFTED, 40, 3.0, 512),
+    _shape("embedded", "embedded", _UNET, own_config("unet"), "AutoencoderTiny", own_config("vae"), 77),
+    _shape("SD 1.5", "sd15", _UNET, SD15_UNET, _KL, KL, 77),
+    _shape("SD 2.1", "sd21", _UNET, SD21_UNET, _KL, KL, 77),
+    _shape("SDXL", "sdxl", _UNET, SDXL_UNET, _KL, KL, 77),
+    _shape("FLUX.1 dev", "flux", _FLUX, {"guidance_embeds": True}, _KL, _SHIFTED, 512),
+    _shape("FLUX.1 schnell", "flux-schnell", _FLUX, {}, _KL, _SHIFTED, 512),
+    _shape("SD 3.5 medium", "sd3", "SD3Transformer2DModel", SD35_MEDIUM, _KL, _SHIFTED, 333, clip=77),
+    _shape("FLUX.2 dev", "flux2", _FLUX2, {}, _FLUX2_VAE, {}, 512),
+    _shape("FLUX.2 Klein 4B base", "flux2-klein-base", _FLUX2, KLEIN_4B, _FLUX2_VAE, {}, 512),
+    _shape("FLUX.2 Klein 4B", "flux2-klein", _FLUX2, KLEIN_4B, _FLUX2_VAE, {}, 512, distilled=True),
+    _shape("Qwen-Image", "qwen-image", "QwenImageTransformer2DModel", {}, _QWEN_VAE, {}, 128),
+    _shape("Z-Image Turbo", "z-image-turbo", "ZImageTransformer2DModel", {}, _KL, _SHIFTED, 128),
+    _shape("Chroma", "chroma", "ChromaTransformer2DModel", {}, _KL, _SHIFTED, 512),
 )
-"""Defaults of steps and guidance: the models' own cards; diffusers' configs where nothing is given."""
+"""Every family's models, each with the card that users of it get."""
 
 Call = Callable[[], Any]
 
@@ -107,7 +149,7 @@ def parts(shape: Shape) -> SimpleNamespace:
         vae = getattr(diffusers, shape.vae)(**shape.encoder).eval()
     config = SimpleNamespace(is_distilled=shape.distilled)
     pipe = SimpleNamespace(vae=vae, config=config, _execution_device=torch.device("meta"))
-    setattr(pipe, "unet" if shape.family == "sdxl" else "transformer", denoiser)
+    setattr(pipe, "unet" if shape.kind == _UNET else "transformer", denoiser)
     return pipe
 
 

@@ -4,12 +4,15 @@
 
 In cross-attention keys and values are linear maps of the prompt's states, which are the same tensor in every step. Here
 they are computed once and handed out again, on the embedded model's UNet and on one of SDXL's shape, and the processor
-time of the same forward passes is compared inside rounds. The memo lives here alone, until it is measured to pay.
+time of the same forward passes is compared inside rounds. How much of the arithmetic they are at real sizes is counted
+beside it: the fewer places a picture has, the more its words weigh. The memo lives here alone: docs/architecture.md
+says why no run uses it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -20,21 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.measure.intervals import bootstrap
-from tests.benchmarks import common
-from tests.benchmarks.shapes import SDXL_UNET
+from tests.benchmarks import common, shapes
 
 COMMAND = "python -m tests.benchmarks.text_memo"
-THIRD = {
-    **SDXL_UNET,
-    "sample_size": 32,
-    "block_out_channels": (96, 192, 384),
-    "attention_head_dim": (3, 6, 12),
-    "cross_attention_dim": 680,
-    "addition_time_embed_dim": 64,
-    "projection_class_embeddings_input_dim": 6 * 64 + 320,
-}
+COUNTED = ("embedded", "SD 1.5", "SDXL")
 
 
 @contextmanager
@@ -74,10 +70,26 @@ def unets() -> dict[str, Any]:
     return dict(
         zip(
             common.protocol("text_memo")["rounds"],
-            (embedded, UNet2DConditionModel(**THIRD).eval()),
+            (embedded, UNet2DConditionModel(**shapes.SDXL_THIRD).eval()),
             strict=True,
         )
     )
+
+
+def counted(shape: shapes.Shape, settings: dict[str, Any]) -> float:
+    """The text's keys and values as a share of a forward pass's arithmetic, at the side of the shape's card."""
+    unet, cells = shapes.parts(shape).unet, shape.card.side // shape.card.factor
+    args, kwargs = shapes.arguments(shape.family, unet, settings["rows"], (cells, cells), settings["text"])
+    # attention is one operation in fast kernels, which the counter does not know on every device
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        unet(*args, **kwargs)
+    maps = [
+        linear.in_features * linear.out_features
+        for module in unet.modules()
+        if getattr(module, "is_cross_attention", False)
+        for linear in (module.to_k, module.to_v)
+    ]
+    return 2 * settings["rows"] * settings["text"] * sum(maps) / counter.get_total_flops()
 
 
 def rounds(unet: Any, count: int, settings: dict[str, Any]) -> tuple[list[dict[str, float]], int]:
@@ -131,7 +143,18 @@ def main() -> None:
             [name, str(len(found)), common.number(bootstrap(ratios)), median, f"{4 * size / 1e6:.1f}"]
         )
     asked.out.mkdir(parents=True, exist_ok=True)
-    made = {"command": COMMAND, "made": common.machine(), "seconds": raw}
+    known = {shape.name: shape for shape in shapes.SHAPES}
+    third = dataclasses.replace(
+        known["SDXL"],
+        name=f"{known['SDXL'].name}, a third as wide",
+        sizes=shapes.SDXL_THIRD,
+        card=dataclasses.replace(known["SDXL"].card, side=256),
+    )
+    shares = {
+        f"{shape.name}, {shape.card.side} × {shape.card.side}": counted(shape, settings)
+        for shape in (*(known[name] for name in COUNTED), third)
+    }
+    made = {"command": COMMAND, "made": common.machine(), "seconds": raw, "shares": shares}
     (asked.out / "text_memo.json").write_text(json.dumps(made, indent=1) + "\n")
     page = common.heading(
         "Keys and values of the text, remembered", COMMAND, settings, common.weights_digest(common.WEIGHTS)
@@ -141,7 +164,12 @@ def main() -> None:
         "below 1 is faster. The outputs are equal to the last bit.\n\n"
     )
     heads = ["UNet", "rounds", "ratio, mean (95 %)", "median", "MB held"]
-    (asked.out / "text_memo.md").write_text(page + common.table(heads, lines))
+    page += common.table(heads, lines)
+    page += "\nTheir share of a forward pass's floating-point operations, which is the most that can be saved:\n\n"
+    page += common.table(
+        ["UNet", "share"], [[name, f"{100 * share:.2f} %"] for name, share in shares.items()]
+    )
+    (asked.out / "text_memo.md").write_text(page)
 
 
 if __name__ == "__main__":
