@@ -4,12 +4,13 @@
 
 For every preset the flat collage, stock img2img at the largest, mean and smallest strength of its layers, and
 ours: the same seeds, unselected. The error is taken inside the layers that may change, against the preset's
-true scene.
+true scene. The paper's example scenes have none, and are shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -189,6 +190,28 @@ def one(
     return text + f"![{len(seeds)} seeds, unselected](presets-{name}.jpg)\n\n", raw
 
 
+def published(name: str, engine: Any, pipe: Any, seeds: Sequence[int], out: Path) -> str:
+    """The sheet of a preset that has no true scene: one of the paper's example scenes, with art of our own."""
+    store = PictureStore()
+    made = prepared(name, store, seeds[0])
+    request, flat = made.request, made.composition.flat
+    loose = tuple(dataclasses.replace(layer, keep_shape=0.0) for layer in request.layers)
+    mean = float(np.mean([layer.harmonize for layer in request.layers]))
+    rows = [
+        Shown("flat collage", [flat] * len(seeds)),
+        Shown("text alone", text_alone(engine, request, seeds)),
+        Shown(f"img2img\nmean {mean:.2f}", img2img(pipe, request, flat, mean, seeds)),
+        Shown("ours, without\nkeep shape", ours(engine, name, seeds, layers=loose)),
+        Shown("ours", ours(engine, name, seeds)),
+    ]
+    sheet = common.grid([row.pictures for row in rows], SIDE, [row.name for row in rows])
+    common.save_sheet(sheet, out / f"presets-{name}.jpg")
+    return (
+        f"## {name}\n\n“{made.prompt}”; {len(request.layers)} layers, strengths as published (harmonize at .75 of their "
+        f"noise, cross-attention scaled to this model).\n\n![{len(seeds)} seeds, unselected](presets-{name}.jpg)\n\n"
+    )
+
+
 def main() -> None:
     """Command line."""
     from pipelines.measure.features import Features
@@ -216,7 +239,10 @@ def main() -> None:
         "machine": common.machine(),
         "presets": {},
     }
-    for name in track(options.names or settings["presets"], "presets"):
+    for name in track(options.names or [*settings["presets"], *settings["published"]], "presets"):
+        if name in settings["published"]:
+            text += published(name, engine, pipe, seeds[: settings["published_seeds"]], options.out)
+            continue
         part, raw["presets"][name] = one(name, engine, pipe, judge, features, seeds, options.out)
         text += part
     (options.out / "presets.md").write_text(text)
