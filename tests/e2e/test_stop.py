@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import Studio
@@ -77,6 +80,54 @@ def test_closing_the_tab_ends_its_run(page: Page, browser: Browser, studio: Stud
     _until_called(studio, user.page, before + 5)
     context.close()
     assert _settled(studio, page) - before < ALL / 2
+
+
+@pytest.fixture
+def widths(studio: Studio) -> Iterator[list[int]]:
+    """Of each denoiser call the width of what it is given, in cells of 8 pixels: canvases tell whose call it is."""
+    seen: list[int] = []
+
+    def note(_: Any, given: tuple[Any, ...]) -> None:
+        seen.append(given[0].shape[-1])
+
+    handle = studio.engine.load("embedded").pipe.unet.conv_in.register_forward_pre_hook(note)
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.parametrize("way", ["Stop", "tab"])
+def test_a_run_that_waits_its_turn_never_begins(
+    page: Page, browser: Browser, studio: Studio, widths: list[int], way: str
+) -> None:
+    """Another tab's run is under way: it has begun, and is held where it takes the model."""
+    first = Driver(page, studio.url)
+    context = browser.new_context()
+    second = Driver(context.new_page(), studio.url)
+    for user, side in ((first, 256), (second, 192)):
+        user.page.evaluate(
+            """side => document.querySelector('[data-ready]').decollage.store.patch(
+                { canvas: { width: side, height: side }, steps: 3, images: 1 })""",
+            side,
+        )
+    with studio.engine.load("embedded").lock:
+        first.button("Render").click()
+        expect(page.locator(".dc-status")).to_have_text("Loading the model…")
+        with second.page.expect_response(lambda response: "/queue/join" in response.url):
+            second.button("Render").click()
+        if way == "Stop":
+            second.button("Stop").click()
+            expect(second.page.locator(".dc-status")).to_have_text("Stopped.")
+        else:
+            context.close()
+        page.wait_for_timeout(1000)
+        assert widths == [], "the first run was held"
+    first.wait("!document.querySelector('[data-ready]').decollage.results.running")
+    _settled(studio, page)
+    assert set(widths) == {256 // 8}, "the second run never called the denoiser"
+    if way == "Stop":
+        second.render()
+        assert widths[-1] == 192 // 8
+        context.close()
 
 
 def test_two_tabs_have_their_own_documents_and_runs(page: Page, browser: Browser, studio: Studio) -> None:

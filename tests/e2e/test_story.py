@@ -49,6 +49,22 @@ def test_upload_arrange_render_save(
     kept, _ = open_any(saved)
     assert collage == kept, "the picture carries another collage than the page saved"
 
+    page.evaluate(
+        """() => {
+            const { store, settings } = document.querySelector('[data-ready]').decollage;
+            store.replace(settings.empty);
+        }"""
+    )
+    assert user.names() == []
+    user.open(rendered)
+    user.wait(
+        f"document.querySelector('[data-ready]').decollage.store.doc.layers.length === {len(kept.layers)}"
+    )
+    again = tmp_path / "again.collage"
+    user.save("Save").save_as(again)
+    reopened, pictures = open_any(again)
+    assert reopened == collage and set(pictures) == set(library), "opened, the picture is that collage"
+
     ring = collage.layers[-1]
     assert (ring.name, ring.prompt, ring.harmonize) == ("red ring", "red ring", 0.7)
     assert (collage.prompt, collage.seed, collage.steps) == ("a dog on the beach at sunset", 7, 4)
