@@ -207,8 +207,9 @@ def published(name: str, engine: Any, pipe: Any, seeds: Sequence[int], out: Path
     sheet = common.grid([row.pictures for row in rows], SIDE, [row.name for row in rows])
     common.save_sheet(sheet, out / f"presets-{name}.jpg")
     return (
-        f"## {name}\n\n“{made.prompt}”; {len(request.layers)} layers, strengths as published (harmonize at .75 of their "
-        f"noise, cross-attention scaled to this model).\n\n![{len(seeds)} seeds, unselected](presets-{name}.jpg)\n\n"
+        f"## {name}\n\n“{made.prompt}”; {len(request.layers)} layers, strengths as published (harmonize at .75 of "
+        "their noise, cross-attention scaled to this model).\n\n"
+        f"![{len(seeds)} seeds, unselected](presets-{name}.jpg)\n\n"
     )
 
 
