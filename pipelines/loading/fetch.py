@@ -57,15 +57,19 @@ def fetch_model(card: ModelCard, say: Say, *, pickles: bool, without: str | None
     return fetch(card.source, ["model_index.json", *wanted], say)
 
 
-def fetch(repo: str, wanted: Sequence[str], say: Say, *, local: bool = False) -> Path:
-    """The folder with the ``wanted`` files (patterns) of a hub id; ``local`` asks this machine alone."""
+def fetch(
+    repo: str, wanted: Sequence[str], say: Say, *, local: bool = False, without: Sequence[str] = VARIANTS
+) -> Path:
+    """The folder with the ``wanted`` files of a hub id, but those ``without`` (patterns); ``local`` asks this machine
+    alone.
+    """
     from huggingface_hub import snapshot_download
 
     return Path(
         snapshot_download(
             repo,
             allow_patterns=list(wanted),
-            ignore_patterns=list(VARIANTS),
+            ignore_patterns=list(without),
             local_files_only=local,
             tqdm_class=_reporter(say),
         )

@@ -70,7 +70,7 @@ def _file(lora: Lora, pickles: bool, say: Say) -> Path:
     repo, inner = found[1], found[2]
     try:
         chosen = _chosen(source, [inner] if inner else _names(repo), pickles)
-        file = fetch(repo, [chosen], say) / chosen
+        file = fetch(repo, [chosen], say, without=()) / chosen
     except DecollageError:
         raise
     except Exception as error:  # each cause gets its sentence
@@ -90,7 +90,7 @@ def _names(repo: str) -> list[str]:
     except RepositoryNotFoundError:  # the hub has answered
         raise
     except Exception:  # noqa: BLE001 - whichever way the hub cannot be reached
-        folder = fetch(repo, ["*"], lambda done, total: None, local=True)
+        folder = fetch(repo, ["*"], lambda done, total: None, local=True, without=())
         return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
 
 

@@ -68,7 +68,7 @@ def weights_of(source: Path) -> dict[str, Sequence[Path]]:
     """What loading reads of a model's folder: neither variants nor what is pickled beside safetensors."""
     index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
     found: dict[str, Sequence[Path]] = {}
-    for part in index:
+    for part in [name for name, kind in index.items() if isinstance(kind, list) and kind[0] is not None]:
         for kind in (".safetensors", ".bin"):
             files = [
                 file

@@ -35,7 +35,7 @@ def transformers() -> Engine:
     return made
 
 
-@pytest.fixture(params=["sd_velocity", "sd_noise", "sd2", "sdxl"])
+@pytest.fixture(params=["sd_velocity", "sd_noise", "sdxl"])
 def model(request: pytest.FixtureRequest) -> str:
     """Each tiny model in turn."""
     return str(request.param)

@@ -138,7 +138,7 @@ def test_from_the_hub_with_progress_and_a_sentence_a_cause(model: Path, tmp_path
     pickles.mkdir()
     (pickles / "a.bin").write_bytes(b"x")
     several.mkdir()
-    for name in "ab":
+    for name in ("a", "b.v2"):
         shutil.copy(file, several / f"{name}.safetensors")
     names = (
         "some/lora",
@@ -146,20 +146,20 @@ def test_from_the_hub_with_progress_and_a_sentence_a_cause(model: Path, tmp_path
         "some/missing",
         "some/pickles",
         "some/several",
-        "some/several/b.safetensors",
+        "some/several/b.v2.safetensors",
     )
     with served({"some/lora": lora, "some/pickles": pickles, "some/several": several}) as hub:
         told = json.loads(run(hub, tmp_path / "home", STORY, str(model), *names))
         given = list(hub.given)
     assert told["some/lora"]["active"] == ["lora0"] == told["offline"]["active"]
     assert told["some/lora"]["told"][-1] == [file.stat().st_size] * 2 and told["offline"]["told"] == []
-    assert told["some/several/b.safetensors"]["active"] == ["lora0"]
-    assert given == [("some/lora", USUAL), ("some/several", "b.safetensors")], "nothing else was fetched"
+    assert told["some/several/b.v2.safetensors"]["active"] == ["lora0"]
+    assert given == [("some/lora", USUAL), ("some/several", "b.v2.safetensors")], "nothing else was fetched"
     for name, words in (
         ("some/gated", "LoRA 'some/gated' is gated; accept"),
         ("some/missing", "LoRA 'some/missing' is not on the hub"),
         ("some/pickles", "'some/pickles' has pickled weights"),
-        ("some/several", "LoRA 'some/several' has 2 files (a.safetensors, b.safetensors, …); give one as"),
+        ("some/several", "LoRA 'some/several' has 2 files (a.safetensors, b.v2.safetensors, …); give one as"),
         ("never", "LoRA 'other/lora' is not on this machine and the hub cannot be reached"),
     ):
         assert words in told[name]["error"] and "embedded" not in told[name]["error"]
