@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError
+from pipelines.models import card
 from pipelines.pictures import PictureStore
 from studio.document import Avoid, Canvas, Collage, Layer
 from studio.pictures import Library
 from studio.references import READY, made
-from studio.to_request import DEFAULTS, Prepared, to_request
+from studio.to_request import Prepared, to_request
 
 STRIPES = np.zeros((64, 64, 3), np.uint8)
 STRIPES[:, ::2] = 255
@@ -65,7 +66,7 @@ def test_a_window_of_its_own_and_a_pull(library: Library) -> None:
     got, _ = prepared(library, Avoid(id="a", alpha=-0.5, window=0.75), Avoid(id="b"))
     first, second = got.request.avoids
     assert (first.alpha, first.window) == (-0.5, 0.75)
-    assert (second.alpha, second.window) == (DEFAULTS["avoid_alpha"], None)
+    assert (second.alpha, second.window) == (card("embedded").own["avoid_alpha"], None)
     with pytest.raises(FieldError, match="alpha"):
         Avoid(id="a", alpha=-1.5)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError, ModelError, PhraseError, PictureError
-from pipelines.models import card
+from pipelines.models import CARDS, card
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.document import Avoid, Background, Canvas, Collage, Layer
@@ -36,7 +36,7 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     request = prepared.request
     assert (request.steps, request.guidance, request.scheduler) == (CARD.steps, CARD.guidance, CARD.scheduler)
     assert request.background_harmonize == DEFAULTS["background_harmonize"] == 0.8
-    assert (request.spread, request.spread_threshold, request.window) == (0, 0.7, 0.25)
+    assert (request.spread, request.spread_threshold, request.window) == (0, 0.5, 0.3), "the card's"
     few, _ = prepare(library, model="sdxl-turbo")
     assert (few.request.steps, few.request.guidance, few.request.window) == (4, 0, 0.5)
     chosen, _ = prepare(library, model="sdxl-turbo", window=0.25)
@@ -152,9 +152,10 @@ def test_negative_words_and_watching(library: Library) -> None:
 
 
 def test_defaults_lie_in_their_ranges() -> None:
-    for word, value in DEFAULTS.items():
-        low, high = RANGES[word]
-        assert low <= value <= high
+    for own in (DEFAULTS, *(one.own for one in CARDS.values())):
+        for word, value in own.items():
+            low, high = RANGES["spread" if word == "spread_alpha" else word]
+            assert low <= value <= high
     assert RANGES["harmonize"] == (0, 1)
     assert RANGES["avoid_threshold"] == (0.5, 1)
     assert RANGES["steps"] == (1, 200)
@@ -317,8 +318,8 @@ def test_references(library: Library) -> None:
     whole, inside = prepared.request.avoids
     assert (whole.name, whole.alpha, whole.threshold, whole.layer, whole.mask) == (
         "sea",
-        0.9,
-        0.65,
+        1.5,
+        0.5,
         None,
         None,
     )

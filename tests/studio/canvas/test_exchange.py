@@ -199,7 +199,9 @@ def test_a_sketch_needs_no_pictures(made: Collage, library: Library, folder: Fol
     (layer,) = collage.layers
     assert layer.replace(picture=made.layers[0].picture, mask=made.layers[0].mask) == made.layers[0]
     found = suggest({"canvas": page["canvas"], "layers": bare})
-    assert [(one["layer"], one["word"]) for one in found] == [("a", "harmonize"), ("a", "feather")]
+    assert [(one["layer"], one["word"]) for one in found] == [
+        ("a", word) for word in ("harmonize", "keep_shape", "feather")
+    ]
     assert json.loads(json.dumps(found)) == found
 
 
