@@ -146,8 +146,9 @@ def way(good: bool, count: int = 2) -> dict[str, Any]:
 def rows(claim: str, good: bool) -> list[dict[str, Any]]:
     if claim == "look":
         one = {name: {**way(good == ("look" in name)), "object": good, "colour": good} for name in WAYS}
-        learned = [[40.0 if good else 130.0], []]
-        return [{**one, "cutout": str(k % 2), "learned": learned[k // 2]} for k in range(4)]
+        spent = 40.0 if good else 130.0
+        learned = [{"learned": [spent], "seconds": spent}, {"learned": [], "seconds": 4.0}]
+        return [{**one, "cutout": str(k % 2), **learned[k // 2]} for k in range(4)]
     if claim == "place":
         seen = {"truth": [True, True], "truth colour": [True, False]}
         found = {"without": way(not good), "with": way(good), **seen}

@@ -100,10 +100,12 @@ def _look(rows: Sequence[Row], settings: Settings) -> Part:
             f"{common.number(psnr, 2)} dB, in its colour {common.points(colour)}).\n"
         )
     count, own = len({row["cutout"] for row in rows}), settings["look"]
-    if seconds := [one for row in rows for one in row["learned"]]:
+    # processor time: other work, and a run that was halted and resumed, do not count
+    if seconds := [row["seconds"] for row in rows if row["learned"]]:
         text += (
-            f"Learning a look took {np.median(seconds):.0f} s (median of {len(seconds)}), at most {max(seconds):.0f} "
-            f"s; at most {LEARNING} s: {holds(max(seconds) <= LEARNING)}.\n"
+            f"A row in which a look is learned takes {np.median(seconds):.0f} s of one core, its four pictures among them "
+            f"(median of {len(seconds)}), at most {max(seconds):.0f} s; at most {LEARNING} s: "
+            f"{holds(max(seconds) <= LEARNING)}.\n"
         )
     heads = [
         "",
