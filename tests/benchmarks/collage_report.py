@@ -103,8 +103,8 @@ def _look(rows: Sequence[Row], settings: Settings) -> Part:
     # processor time: other work, and a run that was halted and resumed, do not count
     if seconds := [row["seconds"] for row in rows if row["learned"]]:
         text += (
-            f"A row in which a look is learned takes {np.median(seconds):.0f} s of one core, its four pictures among them "
-            f"(median of {len(seconds)}), at most {max(seconds):.0f} s; at most {LEARNING} s: "
+            f"A row in which a look is learned takes {np.median(seconds):.0f} s of one core, its four pictures "
+            f"among them (median of {len(seconds)}), at most {max(seconds):.0f} s; at most {LEARNING} s: "
             f"{holds(max(seconds) <= LEARNING)}.\n"
         )
     heads = [
