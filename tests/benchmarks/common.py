@@ -124,7 +124,8 @@ def heading(title: str, command: str, settings: dict[str, Any], weights: str) ->
     about = f"{settings['about']}\n\n" if "about" in settings else ""
     return (
         f"# {title}\n\n"
-        f"`{command}` · {where['date']} · commit {where['commit']} · weights {weights}\n"
+        f"`{command}` · {where['date']} · commit {where['commit']} (kept rows may be of earlier ones) · "
+        f"weights {weights}\n"
         f"{where['machine']} · {where['versions']}\n"
         f"Protocol: `{json.dumps({k: v for k, v in settings.items() if k not in ('about', 'why')})}`\n\n"
         f"{about}"
