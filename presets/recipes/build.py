@@ -178,12 +178,14 @@ def spread() -> Preset:
 
 
 def avoid() -> Preset:
-    """Pulling away from a picture: a car is wanted, but not this red one. By push, and strongly, as above."""
+    """Pulling away from a picture: a car is wanted, but not this red one. By push, and strongly, as above; its shape is
+    kept, so that what gives way is the look.
+    """
     scene = Scene("snow", "day", STYLE, (item("automobile", 128, 150, 150),), 3)
-    more = {"avoid_by": "push", "window": 0.5}
-    made = compose("Not that car", scene, each={"harmonize": 0.9}, background_harmonize=0.85, **more)
+    more, kept = {"avoid_by": "push", "window": 0.5}, {"harmonize": 0.9, "keep_shape": 0.8}
+    made = compose("Not that car", scene, each=kept, background_harmonize=0.85, **more)
     reference = made.library.add(Image.fromarray(render(scene, drawer_store()).image))
-    unwanted = Avoid(id="avoid-1", name="that red car", picture=reference, alpha=3.0, threshold=0.5)
+    unwanted = Avoid(id="avoid-1", name="that red car", picture=reference, alpha=2.5, threshold=0.5)
     return Preset(made.collage.replace(avoids=[unwanted]), made.library, made.truth)
 
 
