@@ -26,10 +26,10 @@ from tests.benchmarks.collage_measures import (
 )
 from tests.benchmarks.collage_report import SEAMS, WAYS, grouped, page, section, verdicts_of
 from tests.benchmarks.collage_scenes import (
-    CLAIMS,
     OVERLAPS,
     box,
     every_art,
+    frozen,
     in_its_colours,
     largest_overlap,
     layout,
@@ -41,12 +41,7 @@ SETTINGS = common.protocol("collage")
 
 
 def test_layouts_are_the_frozen_ones() -> None:
-    told = [
-        layout(claim, k, SETTINGS, SETTINGS["seed"]).frozen
-        for claim in CLAIMS
-        for k in range(SETTINGS[claim]["n"])
-    ]
-    common.hold_to("collage", told, freeze=False)
+    common.hold_to("collage", frozen(SETTINGS), freeze=False)
 
 
 def test_what_is_asked_for_can_be_drawn_in_its_colours() -> None:

@@ -7,13 +7,12 @@ import pytest
 from pipelines.pictures import PictureStore
 from studio.to_request import to_request
 from tests.benchmarks import common
-from tests.benchmarks.edit_layer import Row, layout, section
+from tests.benchmarks.edit_layer import Row, frozen, layout, section
 
 
 def test_prompts_are_the_frozen_ones() -> None:
     settings = common.protocol("edit_layer")
-    told = [layout(k, settings).collage.prompt for k in range(settings["n"])]
-    common.hold_to("edit_layer", told, freeze=False)
+    common.hold_to("edit_layer", frozen(settings), freeze=False)
 
 
 def test_layouts_have_the_area_that_is_asked_for() -> None:

@@ -26,6 +26,6 @@ CARD = ModelCard(
         "avoid_threshold": 0.5,
         "window": 0.3,
     },
-    look_steps=150,  # under two minutes on one core: 100 took 44 to 53 seconds
+    look_steps=150,  # at most 81 seconds of one core (docs/results/collage.md)
     origin="ours, chosen by eye on unselected sheets",
 )

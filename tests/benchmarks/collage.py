@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -32,7 +32,7 @@ from pipelines.request import LayerRequest, LookRequest, RenderRequest
 from tests.benchmarks import common
 from tests.benchmarks.collage_measures import kept, seam_gradient
 from tests.benchmarks.collage_report import page, section
-from tests.benchmarks.collage_scenes import CLAIMS, Layout, every_art, in_its_colours, layout
+from tests.benchmarks.collage_scenes import CLAIMS, Layout, every_art, frozen, in_its_colours, layout
 from tests.benchmarks.effects import base, judge_folder, words
 
 SHOWN = 8
@@ -136,8 +136,8 @@ class Bench:
                 dataclasses.replace(layer, harmonize=harmonize, **self.attention) for layer in layers
             )
             result = self.run(laid, layers=worn, background_harmonize=strength)
-            picture, looks = result.pictures[0], result.report.get("looks", [])
-            learned += [fact["seconds"] for fact in looks if not fact["cached"]]  # type: ignore[attr-defined]
+            picture, looks = result.pictures[0], cast("list[Any]", result.report.get("looks", []))
+            learned += [fact["seconds"] for fact in looks if not fact["cached"]]
             row[way] = kept(self.features, picture, laid.truth, laid.masks[0])
             row[way] |= {name: hits[0] for name, hits in self.judged(picture, one, laid.masks).items()}
             pictures.append(picture)
@@ -255,11 +255,8 @@ def main() -> None:
     if unknown := set(claims) - set(CLAIMS):
         parser.error(f"no claim is called {unknown.pop()!r}")
     seed = settings["tuning_seed" if options.tune else "seed"]
-    frozen = [
-        layout(c, k, settings, settings["seed"]).frozen for c in CLAIMS for k in range(settings[c]["n"])
-    ]
     if options.freeze or not options.tune:
-        common.hold_to("collage", frozen, options.freeze)
+        common.hold_to("collage", frozen(settings), options.freeze)
     if options.freeze:
         return
     out = options.out or (common.RUNS / "collage-tune" if options.tune else common.RESULTS)
@@ -311,7 +308,9 @@ def main() -> None:
         raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")
         print(text)
     command = ("python -m tests.benchmarks.collage " + " ".join(sys.argv[1:])).strip()
-    text = common.heading("The collage's claims, where the truth is known", command, settings, weights)
+    text = common.heading(
+        "The collage's claims, where the truth is known", command, settings, weights, kept=True
+    )
     (out / "collage.md").write_text(text + page(raw, settings))
 
 

@@ -56,6 +56,15 @@ def layout(claim: str, k: int, settings: dict[str, Any], seed: int) -> Layout:
     return Layout(scene, (None,) * len(scene.items))
 
 
+def frozen(settings: dict[str, Any]) -> list[str]:
+    """All layouts of all claims."""
+    return [
+        layout(claim, k, settings, settings["seed"]).frozen
+        for claim in CLAIMS
+        for k in range(settings[claim]["n"])
+    ]
+
+
 def pool(count: int, seed: int) -> tuple[tuple[str, str], ...]:
     """So many (label, colour): objects that can have any colour, each in one that words alone do not give it."""
     rng, own = np.random.default_rng([seed, 99]), world(WORLD).recolourable
@@ -88,14 +97,17 @@ def coloured(one: Item, colour: str) -> Item:
 
 def in_its_colours(one: Layout) -> tuple[Scene, CutoutStore]:
     """The scene with each object in the colour that the prompt asks for, and the art for it: what could be drawn."""
-    drawer = drawer_store()
-    pictures = {key: drawer[key] for key in drawer.keys()}  # noqa: SIM118 (no mapping)
-    items = []
+    items, more = [], {}
     for thing, colour in zip(one.scene.items, one.colours, strict=True):
         items.append(coloured(thing, colour) if colour else thing)
-        if colour and items[-1].key not in pictures:
-            pictures[items[-1].key] = recoloured(thing.label, colour)
-    return dataclasses.replace(one.scene, items=tuple(items)), CutoutStore(WORLD, pictures)
+        if colour and items[-1].key not in drawer_store():
+            more[items[-1].key] = recoloured(thing.label, colour)
+    return dataclasses.replace(one.scene, items=tuple(items)), _drawer_and(more)
+
+
+def _drawer_and(more: dict[str, Pixels]) -> CutoutStore:
+    drawer = drawer_store()
+    return CutoutStore(WORLD, {key: drawer[key] for key in drawer.keys()} | more)  # noqa: SIM118 (no mapping)
 
 
 def _coloured(rng: np.random.Generator, count: int, overlap: str) -> Layout:
@@ -182,7 +194,9 @@ def recoloured(label: str, colour: str) -> Pixels:
 @cache
 def every_art(count: int, seed: int) -> CutoutStore:
     """The drawer and the recoloured cut-outs of the pool."""
-    drawer = drawer_store()
-    pictures = {key: drawer[key] for key in drawer.keys()}  # noqa: SIM118 (no mapping)
-    more = {art_key(STYLE, label, colour=colour): (label, colour) for label, colour in pool(count, seed)}
-    return CutoutStore(WORLD, {**pictures, **{key: recoloured(*one) for key, one in more.items()}})
+    return _drawer_and(
+        {
+            art_key(STYLE, label, colour=colour): recoloured(label, colour)
+            for label, colour in pool(count, seed)
+        }
+    )

@@ -118,14 +118,17 @@ def machine() -> dict[str, str]:
     }
 
 
-def heading(title: str, command: str, settings: dict[str, Any], weights: str) -> str:
-    """The top of a results page, with what the protocol says of itself: how its settings were come by, and misses."""
+def heading(title: str, command: str, settings: dict[str, Any], weights: str, *, kept: bool = False) -> str:
+    """The top of a results page, with what the protocol says of itself: how its settings were come by, and misses.
+
+    ``kept``: its rows are kept between runs.
+    """
     where = machine()
+    older = " (kept rows may be of earlier ones)" if kept else ""
     about = f"{settings['about']}\n\n" if "about" in settings else ""
     return (
         f"# {title}\n\n"
-        f"`{command}` · {where['date']} · commit {where['commit']} (kept rows may be of earlier ones) · "
-        f"weights {weights}\n"
+        f"`{command}` · {where['date']} · commit {where['commit']}{older} · weights {weights}\n"
         f"{where['machine']} · {where['versions']}\n"
         f"Protocol: `{json.dumps({k: v for k, v in settings.items() if k not in ('about', 'why')})}`\n\n"
         f"{about}"

@@ -54,6 +54,11 @@ def layout(k: int, settings: dict[str, Any]) -> Preset:
     return dataclasses.replace(preset, collage=preset.collage.replace(seed=settings["seed"] + k))
 
 
+def frozen(settings: dict[str, Any]) -> list[str]:
+    """The prompts of all rows."""
+    return [layout(k, settings).collage.prompt for k in range(settings["n"])]
+
+
 class Bench:
     """One engine and its judge, and the latent cells that the denoiser was given."""
 
@@ -191,8 +196,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=common.WEIGHTS)
     parser.add_argument("--out", type=Path, default=common.RESULTS)
     options = parser.parse_args()
-    prompts = [layout(k, settings).collage.prompt for k in range(settings["n"])]
-    common.hold_to("edit_layer", prompts, options.freeze)
+    common.hold_to("edit_layer", frozen(settings), options.freeze)
     if options.freeze:
         return
     weights = common.weights_digest(options.weights)
@@ -208,7 +212,11 @@ def main() -> None:
     raw = {"protocol": settings, "weights": weights, "machine": common.machine(), "rows": rows}
     (options.out / "edit_layer.json").write_text(json.dumps(raw, separators=(",", ":")) + "\n")
     command = ("python -m tests.benchmarks.edit_layer " + " ".join(sys.argv[1:])).strip()
-    text = common.heading("Edit one layer", command, settings, weights) + ABOUT + section(rows, settings)
+    text = (
+        common.heading("Edit one layer", command, settings, weights, kept=True)
+        + ABOUT
+        + section(rows, settings)
+    )
     text += "\n![the first layouts, unselected](edit_layer.jpg)\n"
     text += "\nIntervals: 95 %, bootstrap over rows for ratios, Wilson for shares.\n"
     (options.out / "edit_layer.md").write_text(text)

@@ -300,7 +300,9 @@ def main() -> None:
     raw["protocol"] = settings
     raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")
     command = ("python -m tests.benchmarks.effects " + " ".join(sys.argv[1:])).strip()
-    text = common.heading("What the methods do, where the truth is known", command, settings, weights)
+    text = common.heading(
+        "What the methods do, where the truth is known", command, settings, weights, kept=True
+    )
     for claim in CLAIMS:
         if claim in raw["claims"]:
             text += section(claim, raw["claims"][claim]["rows"], settings)

@@ -231,7 +231,9 @@ def main() -> None:
     drawn = [sheet[0][k : k + 8] for k in range(0, len(sheet[0]), 8)]
     common.save_sheet(common.grid(drawn, 144, captions=sheet[1]), options.out / "embedded.jpg")
     command = "python -m tests.benchmarks.embedded " + " ".join(sys.argv[1:])
-    text = common.heading("The embedded model, counted by the judge", command.strip(), settings, name)
+    text = common.heading(
+        "The embedded model, counted by the judge", command.strip(), settings, name, kept=True
+    )
     text += f"Pictures in {options.dtype}, the first of every kind of prompt, none selected; "
     text += "abstaining counts as wrong.\n\n"
     text += report(rows, coder, took)

@@ -200,7 +200,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     raw = {"command": command, "made": common.machine(), "seconds": found}
     (asked.out / "family_times.json").write_text(json.dumps(raw, indent=1) + "\n")
-    page = common.heading("What the methods cost in time, by family", command, settings, "random")
+    page = common.heading("What the methods cost in time, by family", command, settings, "random", kept=True)
     page += (
         "A ratio above 1 is slower than the stock pipeline, with a 95 % bootstrap interval over rounds. Of an avoid "
         "reference's first render its encoding is a part, of a second render not. Seconds of every run: "

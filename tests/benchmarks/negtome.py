@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines import sampling
 from pipelines.embedded.judge import Judge
 from pipelines.embedded.training.captions import prompt_for
 from pipelines.embedded.training.scenes import Scene, render
@@ -38,6 +37,7 @@ from tests.benchmarks.effects import draw, judge_folder
 from tests.benchmarks.negtome_curves import avoid_ways, spread_ways
 from tests.benchmarks.negtome_report import page, section
 from tests.benchmarks.negtome_scenes import alternatives_of, frozen, prompt_of, scene_of
+from tests.benchmarks.overhead import in_one_call
 
 PARTS = ("spread", "avoid", "vary", "curves")
 SHEET_ROWS = 3
@@ -153,9 +153,8 @@ class Bench:
         On a CPU the engine samples images that do not depend on each other one by one, to keep them exact.
         """
         loaded = self.engine.load(request.model)
-        seeds = [request.seed + image for image in range(request.images)]
         start = time.process_time()
-        sampling.sample(loaded.pipe, loaded.family, loaded.card, request, store, [], seeds, lambda *_: None)
+        in_one_call(loaded, request, store)
         return round(time.process_time() - start, 2)
 
     def avoiding(
@@ -337,7 +336,9 @@ def main() -> None:
     raw["protocol"] = settings
     raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")
     command = ("python -m tests.benchmarks.negtome " + " ".join(sys.argv[1:])).strip()
-    heading = common.heading("NegToMe and its rivals, where the truth is known", command, settings, weights)
+    heading = common.heading(
+        "NegToMe and its rivals, where the truth is known", command, settings, weights, kept=True
+    )
     (options.out / "negtome.md").write_text(page(heading, raw["parts"], settings, options.out))
 
 

@@ -112,7 +112,7 @@ class SplitKernel(Kernel):
     ) -> torch.Tensor:
         """As `Kernel.attend`."""
         joint = site.joint
-        if joint is None or attn_mask is not None or self.watch:
+        if joint is None or query.shape[2] != key.shape[2] or attn_mask is not None or self.watch:
             return super().attend(site, query, key, value, attn_mask, **rest)
         image = joint.image(query.shape[2], self.latent_size)
         text = slice(joint.text_start(self.latent_size), image.start if joint.text_first else key.shape[2])
