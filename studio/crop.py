@@ -13,9 +13,10 @@ from pipelines.models import ModelCard
 from studio.compositing import Box
 from studio.document import Canvas
 
-CONTEXT = 0.15
-"""How far the crop reaches beyond the layer on each side, as a share of the layer's larger side. By eye on the presets
-a quarter looks no better, and for a layer of a tenth of the canvas it costs a fifth more."""
+CONTEXT = 0.1
+"""How far the crop reaches beyond the layer on each side, as a share of the layer's larger side. By eye and by the
+judge no more is needed (40 layers of a tenth of the canvas on the embedded model: 32 objects recognised with a twentieth
+or a tenth, 33 with .15), and .15 runs a tenth more pixels."""
 WHOLE = 0.7
 """From this share of the canvas's work on, the whole canvas is run: little is saved, and context is lost."""
 STEP = 16

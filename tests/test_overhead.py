@@ -80,9 +80,22 @@ def test_targets_are_found_by_what_a_run_is_called() -> None:
         "layer attention, 2 layers": [2.1, 9.0],
         "layer attention, 16 layers": [2.2, 9.0],
     }
-    page = overhead.section([row], dict.fromkeys(row, "stock"), PROTOCOL)
+    pairs = overhead.pairs_of({name: (lambda: None, "stock") for name in row}, PROTOCOL)
+    page = overhead.section(dict.fromkeys(pairs, [row]), PROTOCOL)
     lines = [line for line in page.splitlines() if "layer attention" in line]
     assert ["reached" in line for line in lines] == [True, False, False] and "1.048 (" in lines[2]
+
+
+def test_the_runs_of_a_pair_follow_each_other() -> None:
+    said: list[str] = []
+    runs: dict[str, tuple[overhead.Contender, str]] = {
+        name: (lambda name=name: said.append(name), base)  # type: ignore[misc]
+        for name, base in {"a": "a", "b": "a", "c": "a"}.items()
+    }
+    found = overhead.side_by_side(runs, [("b", "a"), ("c", "b")], 2, "test")
+    assert "".join(said) == "abbc" + "bacb" + "abbc"
+    assert [len(rows) for rows in found.values()] == [2, 2]
+    assert list(found["c", "b"][0]) == ["c", "b"] and len(found["c", "b"][0]["c"]) == 2
 
 
 def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +104,9 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(common, "protocol", lambda name: settings)
     monkeypatch.setattr("sys.argv", ["overhead", "--out", str(tmp_path)])
     overhead.main()
-    rows = json.loads((tmp_path / "overhead.json").read_text())["seconds"]["1"]
+    pairs = json.loads((tmp_path / "overhead.json").read_text())["seconds"]["1"]
     page = (tmp_path / "overhead.md").read_text()
-    assert len(rows) == 1 and all(0 < second < 600 for pair in rows[0].values() for second in pair)
-    assert all(f"| {name} |" in page for name in rows[0])
+    assert all(np.shape(pair["rounds"]) == (1, 2, 2) for pair in pairs)
+    assert all(0 < second < 600 for pair in pairs for second in np.ravel(pair["rounds"]))
+    assert all(f"| {pair['run']} | {pair['against']} |" in page for pair in pairs)
     assert "| layer attention, 2 layers | layer attention, 1 layers |" in page and "within noise" in page

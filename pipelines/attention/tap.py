@@ -11,6 +11,7 @@ and would compile the model again in each run. Evidence: trials on ten model fam
 from __future__ import annotations
 
 import copy
+import inspect
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -84,6 +85,8 @@ def tapped_class(
         scope[_MASKS] = _Masks(partial(lay, scope[_MASKS].downsample))
     call = types.FunctionType(stock.__code__, scope, stock.__name__, stock.__defaults__, stock.__closure__)
     call.__kwdefaults__ = stock.__kwdefaults__
+    # diffusers reads the signature in every call of a module, which is quicker where it is written down
+    call.__signature__ = inspect.signature(stock)  # type: ignore[attr-defined]
     return type(f"Tapped{kind.__name__}", (kind,), {"__call__": call})
 
 

@@ -122,20 +122,18 @@ class LayerAttention(Method):
         if spread is None:
             return None
         rows = self._rows
-        # keys before queries, so that the largest is sought along memory
-        logits = torch.matmul(key[rows][:, :, tokens] * scale, query[rows][:, :, places].transpose(-1, -2))
+        asked = key[rows][:, :, tokens] * scale
+        logits = torch.matmul(query[rows][:, :, places], asked.transpose(-1, -2))
         limit = 1e4 if query.dtype == torch.float16 else 1e9
-        largest = logits.amax(-1).amax(1).float().clamp(0, limit)
+        largest = logits.amax(-2).amax(1).float().clamp(0, limit)
+        columns = (self._columns * (largest * self._weight)[:, None]).clamp_(-limit, limit)
+        values = torch.matmul(spread, columns).to(query.dtype)  # of the layers' words alone: the rest stays 0
         # the last axis is rounded up to 8 and cut again, which the memory-efficient CUDA kernel wants aligned
-        padded = -(-key.shape[2] // 8) * 8
-        columns = self._columns.new_zeros((len(largest), self._columns.shape[1], padded))
-        columns[:, :, tokens] = self._columns * (largest * self._weight)[:, None]
-        bias = query.new_zeros((query.shape[0], 1, query.shape[2], padded))
-        values = torch.matmul(spread, columns).clamp_(-limit, limit).to(query.dtype)
-        bias[rows, 0, places] = values
-        if joint and self._run.request.attend_both_ways:
-            for row, one in zip(step.conditional, values, strict=True):
-                bias[row, 0, tokens, places] = one[:, tokens].T
+        bias = query.new_zeros((query.shape[0], 1, query.shape[2], -(-key.shape[2] // 8) * 8))
+        for row, one in zip(step.conditional, values, strict=True):
+            bias[row, 0, places][:, tokens] = one
+            if joint and self._run.request.attend_both_ways:
+                bias[row, 0, tokens, places] = one.T
         return bias[..., : key.shape[2]]
 
     def _tokens(self, start: int) -> slice | torch.Tensor:

@@ -179,7 +179,9 @@ def report(found: dict[str, list[dict[str, Any]]], settings: dict[str, Any]) -> 
     if SHAPED in found:
         rows, chosen = found[SHAPED], settings_of(SHAPED, settings)
         page += f"\n## {SHAPED}: targets\n\n"
-        page += overhead.section(rows, dict.fromkeys(rows[0], "stock"), chosen)
+        few, most = (f"layer attention, {count} layers" for count in chosen["layers"])
+        pairs = [*((name, "stock") for name in rows[0] if name != "stock"), (most, few)]
+        page += overhead.section(dict.fromkeys(pairs, rows), chosen)
     return page
 
 

@@ -3,7 +3,8 @@
 ``python -m tests.benchmarks.overhead [--model FOLDER] [--repeats 9] [--out FOLDER]``
 
 Whole runs against the stock pipeline on the same loaded model, same steps, same number of denoiser calls. Processor
-time counts what all threads did, wall time what a user waits; both are paired inside a round.
+time counts what all threads did, wall time what a user waits. Each run stands beside its own run of what it is compared
+with, since a machine that others use too changes within seconds.
 """
 
 from __future__ import annotations
@@ -167,22 +168,41 @@ def contenders(
     return found
 
 
-def measure(runs: dict[str, tuple[Contender, str]], repeats: int, what: str) -> list[dict[str, Any]]:
-    """One row a round: name → [processor seconds, wall seconds]. The first round warms up and is not kept."""
-    return [one_round(runs, turn) for turn in track(range(repeats + 1), what)][1:]
+Pair = tuple[str, str]
+"""(a run, what it is compared with)"""
+Rows = list[dict[str, list[float]]]
+"""Name → [processor seconds, wall seconds], a row a round."""
+
+
+def side_by_side(
+    runs: dict[str, tuple[Contender, str]], pairs: Sequence[Pair], repeats: int, what: str
+) -> dict[Pair, Rows]:
+    """Each pair's two runs in immediate succession, in every second round the other way round.
+
+    The first round warms up and is not kept.
+    """
+    found: dict[Pair, Rows] = {pair: [] for pair in pairs}
+    for turn in track(range(repeats + 1), what):
+        for pair, rows in found.items():
+            row = {name: timed(runs[name][0]) for name in (pair if turn % 2 else reversed(pair))}
+            if turn:
+                rows.append(row)
+    return found
 
 
 def one_round(runs: dict[str, tuple[Contender, str]], turn: int) -> dict[str, list[float]]:
     """Each contender once, in an order that turns with ``turn``: name → [processor seconds, wall seconds]."""
-    row: dict[str, list[float]] = {}
     names = list(runs)
     shift = turn % len(names)
     order = names[shift:] + names[:shift]
-    for name in order if turn % 2 else reversed(order):
-        wall, used = time.perf_counter(), time.process_time()
-        runs[name][0]()
-        row[name] = [time.process_time() - used, time.perf_counter() - wall]
-    return row
+    return {name: timed(runs[name][0]) for name in (order if turn % 2 else reversed(order))}
+
+
+def timed(run: Contender) -> list[float]:
+    """[processor seconds, wall seconds] of a run."""
+    wall, used = time.perf_counter(), time.process_time()
+    run()
+    return [time.process_time() - used, time.perf_counter() - wall]
 
 
 def ratio(rows: Sequence[dict[str, Any]], name: str, base: str, clock: int) -> Interval:
@@ -216,13 +236,16 @@ def verdict(found: Interval, target: float | None) -> str:
     return f"≤ {target:g}: {how}"
 
 
-def section(rows: list[dict[str, Any]], bases: dict[str, str], settings: dict[str, Any]) -> str:
-    """A line a run with its target's verdict, by processor time; and the most layers against the fewest."""
+def pairs_of(runs: dict[str, tuple[Contender, str]], settings: dict[str, Any]) -> list[Pair]:
+    """Each run with what it is compared with; and the most layers with the fewest."""
     few, most = (f"layer attention, {count} layers" for count in settings["layers"])
+    return [*((name, base) for name, (_, base) in runs.items() if name != base), (most, few)]
+
+
+def section(found: dict[Pair, Rows], settings: dict[str, Any]) -> str:
+    """A line a pair with its target's verdict, by processor time."""
     lines = []
-    for name, base in [*bases.items(), (most, few)]:
-        if name == base:
-            continue
+    for (name, base), rows in found.items():
         target = target_of(name, base, settings["targets"])
         lines.append(
             [
@@ -259,14 +282,16 @@ def main() -> None:
         "The avoid reference is another picture in every run, so its encoding is in it. Images that do not act on each "
         "other the engine draws one after another on a CPU; layer attention in one batch is timed as it runs on a GPU, "
         "in one call, against the stock batch. SDXL's shape: `python -m tests.benchmarks.family_times`. Seconds of "
-        "every run: `overhead.json`, as [processor, wall].\n"
+        "every pair: `overhead.json`, as [[processor, wall] of the run, of what it is against].\n"
     )
     for steps in settings["steps"]:
         runs = contenders(engine, asked.model, settings, steps)
-        rows = measure(runs, repeats, f"{steps} steps")
-        raw["seconds"][str(steps)] = rows
-        bases = {name: base for name, (_, base) in runs.items()}
-        page += f"\n## {steps} steps\n\n{section(rows, bases, settings)}"
+        found = side_by_side(runs, pairs_of(runs, settings), repeats, f"{steps} steps")
+        raw["seconds"][str(steps)] = [
+            {"run": name, "against": base, "rounds": [[row[name], row[base]] for row in rows]}
+            for (name, base), rows in found.items()
+        ]
+        page += f"\n## {steps} steps\n\n{section(found, settings)}"
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "overhead.json").write_text(json.dumps(raw, indent=1) + "\n")
     (asked.out / "overhead.md").write_text(page)

@@ -24,7 +24,9 @@ def test_the_box_is_the_layers_with_context() -> None:
     layer = (300, 200, 500, 340)
     crop = choose(layer, around(layer, 13), Canvas(width=1024, height=768), CARD)
     left, top, right, bottom = crop.box
-    assert (right - left, bottom - top) == (crop.width, crop.height) == (272, 208)  # 200 + 60, 140 + 60
+    assert (
+        (right - left, bottom - top) == (crop.width, crop.height) == (240, 192)
+    )  # 200 + 40, 140 + 40, in steps of 16
     assert left <= 300 - CONTEXT * 200 and right >= 500 + CONTEXT * 200
     assert top <= 200 - CONTEXT * 200 and bottom >= 340 + CONTEXT * 200
     assert crop.scale == 1
