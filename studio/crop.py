@@ -15,7 +15,7 @@ from studio.document import Canvas
 
 CONTEXT = 0.1
 """How far the crop reaches beyond the layer on each side, as a share of the layer's larger side. By eye and by the
-judge no more is needed (40 layers of a tenth of the canvas on the embedded model: 32 objects recognised with a twentieth
+judge no more is needed (40 layers of a tenth of the canvas, embedded model: 32 objects recognised with a twentieth
 or a tenth, 33 with .15), and .15 runs a tenth more pixels."""
 WHOLE = 0.7
 """From this share of the canvas's work on, the whole canvas is run: little is saved, and context is lost."""
@@ -46,7 +46,7 @@ class Crop:
 def choose(layer: Box, changing: Box, canvas: Canvas, model: ModelCard) -> Crop:
     """The crop for a layer that shows in the box ``layer`` and whose feathered mask lies in the box ``changing``.
 
-    That is `CONTEXT` around the layer and at least all that may change, in multiples of `STEP`;
+    That is about `CONTEXT` around the layer and at least all that may change, in multiples of `STEP`;
     enlarged, at most `LARGEST_SCALE` times, where it has fewer pixels than the square of ``model.least_side``. The
     whole canvas at its own size where that saves too little (`WHOLE`).
     """
@@ -57,7 +57,8 @@ def choose(layer: Box, changing: Box, canvas: Canvas, model: ModelCard) -> Crop:
         start = max(0, math.floor(min(layer[low] - reach, changing[low])))
         end = min(side, math.ceil(max(layer[high] + reach, changing[high])))
         nearly = (end - start) * SMALLEST_SCALE >= least
-        spans.append(_snapped(start, end, least if nearly else max(64, least // LARGEST_SCALE), side))
+        smallest = least if nearly else max(64, least // LARGEST_SCALE)
+        spans.append(_snapped((start, end), (changing[low], changing[high]), smallest, side))
     (left, right), (top, bottom) = spans
     width, height = right - left, bottom - top
     if width * height < least**2:
@@ -68,8 +69,12 @@ def choose(layer: Box, changing: Box, canvas: Canvas, model: ModelCard) -> Crop:
     return Crop((left, top, right, bottom), width, height)
 
 
-def _snapped(start: int, end: int, least: int, side: int) -> tuple[int, int]:
-    """``start`` to ``end`` grown about its middle to a multiple of `STEP`, at least ``least``, inside 0 to ``side``."""
-    length = min(side, math.ceil(max(end - start, least) / STEP) * STEP)
-    first = min(max(0, (start + end - length) // 2), side - length)
+def _snapped(wish: tuple[int, int], must: tuple[int, int], least: int, side: int) -> tuple[int, int]:
+    """``wish`` about its middle in the nearest multiple of `STEP`: at least ``least``, inside 0 to ``side``, ``must``
+    inside it.
+    """
+    whole = max(round((wish[1] - wish[0]) / STEP), math.ceil(max(must[1] - must[0], least) / STEP))
+    length = min(side, whole * STEP)
+    first = min(max((sum(wish) - length) // 2, must[1] - length), must[0])
+    first = min(max(0, first), side - length)
     return first, first + length

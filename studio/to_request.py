@@ -83,6 +83,8 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
                 "vary",
                 "feather",
                 "opacity",
+                "look_vectors",
+                "look_steps",
                 "rotation",
                 "scale_x",
                 "scale_y",

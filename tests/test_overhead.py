@@ -81,7 +81,7 @@ def test_targets_are_found_by_what_a_run_is_called() -> None:
         "layer attention, 16 layers": [2.2, 9.0],
     }
     pairs = overhead.pairs_of({name: (lambda: None, "stock") for name in row}, PROTOCOL)
-    page = overhead.section(dict.fromkeys(pairs, [row]), PROTOCOL)
+    page = overhead.section({pair: [row] for pair in pairs}, PROTOCOL)
     lines = [line for line in page.splitlines() if "layer attention" in line]
     assert ["reached" in line for line in lines] == [True, False, False] and "1.048 (" in lines[2]
 

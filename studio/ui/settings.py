@@ -120,6 +120,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
         "guidance": one.guidance,
         "usual": defaults(one),
         "side": one.side,
+        "look_steps": one.look_steps,
         "unet": unet,
         "image_prompt": one.ip_adapter is not None or (options.ip_adapter is not None and unet),
         "no_shape": {edges: no_shape(one, options, edges) for edges in EDGES},

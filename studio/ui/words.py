@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from studio.document import Collage
+from studio.document import Collage, Layer
 from studio.to_request import DEFAULTS, RANGES
 
 
@@ -48,6 +48,17 @@ WORDS: dict[str, Word] = {
         "Picture as prompt",
         "How strongly the cut-out itself tells the model what to paint where the layer shows, beside its words (an "
         "image prompt by IP-Adapter, with a mask). 0 is off. The first time the adapter is downloaded.",
+    ),
+    "look_vectors": Word(
+        "Learned words",
+        "How many vectors hold the look, each taking the place of one word. More hold more of it and leave fewer places "
+        "for other words. Empty: as many as the layer's words have, at most 4.",
+        1,
+    ),
+    "look_steps": Word(
+        "Steps of learning",
+        "How long a look is learned; twice the steps take twice the time. Empty: what suits the model.",
+        1,
     ),
     "vary": Word(
         "Vary",
@@ -192,7 +203,6 @@ def words() -> dict[str, dict[str, Any]]:
 
 def _plain_default(name: str) -> float:
     """The default of a word that a document never leaves open; 0 for those the model card decides."""
-    if name == "opacity":
-        return 1.0
-    value = Collage.model_fields[name].default
+    model: type[Layer | Collage] = Layer if name in Layer.model_fields else Collage
+    value = model.model_fields[name].default
     return 0 if value is None else value

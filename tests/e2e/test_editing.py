@@ -111,6 +111,21 @@ def test_learn_look_is_switched_for_one_layer(user: Driver, cutout: Path) -> Non
     assert user.layer("red ring 2")["look"] is False
 
 
+def test_how_a_look_is_learned_is_set_beside_it(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    vectors = user.page.get_by_label("Learned words", exact=True)
+    steps = user.page.get_by_label("Steps of learning", exact=True)
+    expect(vectors).to_be_hidden()
+    user.page.get_by_role("checkbox", name="Learn look").check()
+    for typed, kept in (("9", 4), ("", None), ("2", 2)):  # 4 is the most there may be
+        vectors.fill(typed)
+        vectors.press("Tab")
+        assert user.layer("red ring")["look_vectors"] == kept
+    steps.fill("20")
+    steps.press("Tab")
+    assert user.layer("red ring")["look_steps"] == 20
+
+
 def test_picture_as_prompt_is_off_with_its_reason(user: Driver, cutout: Path) -> None:
     """The embedded model has no adapter: the slider is out of the way and stands still."""
     user.upload(cutout)

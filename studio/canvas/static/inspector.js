@@ -59,6 +59,13 @@
     let shownRefused = null;
 
     const look = D.check("Learn look", change("look"), { about: words.look.hint });
+    const looks = Object.fromEntries(
+      ["look_vectors", "look_steps"].map((word) => {
+        const { label, min, max, hint } = words[word];
+        return [word, D.number(label, change(word), { min, max, about: hint, optional: true })];
+      }),
+    );
+    const howLook = h("div", { class: "dc-pair" }, Object.values(looks).map((one) => one.element));
 
     const setPlace = (field) => (value) => {
       const layer = store.current;
@@ -83,6 +90,7 @@
       negative.element,
       strengths,
       look.element,
+      howLook,
       offers.element,
       refusedFold,
       D.fold("Place", false, h("div", { class: "dc-quad" }, PLACES.map(([field]) => places[field].element))),
@@ -126,6 +134,9 @@
       for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
       sort(layer);
       look.show(layer.look);
+      howLook.hidden = !layer.look;
+      looks.look_vectors.show(layer.look_vectors, "as the words");
+      looks.look_steps.show(layer.look_steps, app.model.look_steps);
       const tidy = (value) => Math.round(value * 100) / 100;
       places.x.show(tidy(layer.x));
       places.y.show(tidy(layer.y));

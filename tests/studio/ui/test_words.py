@@ -16,6 +16,10 @@ from studio.ui.settings import cutouts, offered_models, preset_names, settings
 from studio.ui.words import WORDS, words
 
 
+FROM_ELSEWHERE = ("steps", "guidance", "look_vectors", "look_steps")
+"""Words that the model card, or the layer's words, give a default."""
+
+
 @pytest.mark.parametrize("name", WORDS)
 def test_bounds_and_defaults_have_one_source(name: str) -> None:
     word = words()[name]
@@ -24,7 +28,7 @@ def test_bounds_and_defaults_have_one_source(name: str) -> None:
         assert word["default"] == DEFAULTS[name]
     assert word["label"]
     assert word["hint"].endswith(".")
-    assert word["min"] <= word["default"] <= word["max"] or name in ("steps", "guidance")
+    assert word["min"] <= word["default"] <= word["max"] or name in FROM_ELSEWHERE
 
 
 @pytest.mark.parametrize("name", [name for name, word in WORDS.items() if not word.nullable])
