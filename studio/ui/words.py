@@ -51,8 +51,8 @@ WORDS: dict[str, Word] = {
     ),
     "look_vectors": Word(
         "Learned words",
-        "How many vectors hold the look, each taking the place of one word. More hold more of it and leave fewer places "
-        "for other words. Empty: as many as the layer's words have, at most 4.",
+        "How many vectors hold the look, each in the place of one word. More hold more of it and leave less room for "
+        "other words. Empty: as many as the layer's words have, at most 4.",
         1,
     ),
     "look_steps": Word(

@@ -15,7 +15,6 @@ from studio.to_request import DEFAULTS, RANGES
 from studio.ui.settings import cutouts, offered_models, preset_names, settings
 from studio.ui.words import WORDS, words
 
-
 FROM_ELSEWHERE = ("steps", "guidance", "look_vectors", "look_steps")
 """Words that the model card, or the layer's words, give a default."""
 
