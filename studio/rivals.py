@@ -15,8 +15,6 @@ from studio.document import Collage
 from studio.to_request import defaults_of
 from studio.variants import combinations, variant
 
-CADS = 0.25
-"""Where it has no strength: the paper's for Stable Diffusion (arXiv 2310.17347), as the release of NegToMe has it."""
 INTERVAL = (0.28, 5.42)
 """Where it has no interval: the paper's for Stable Diffusion XL (arXiv 2404.07724)."""
 
@@ -30,7 +28,7 @@ def _negtome(one: Collage, asked: Collage) -> Collage:
 
 
 def _cads(one: Collage, asked: Collage) -> Collage:
-    return one.replace(cads=asked.cads or CADS)
+    return one.replace(cads=asked.cads or defaults_of(asked)["cads_alpha"])
 
 
 def _interval(one: Collage, asked: Collage) -> Collage:

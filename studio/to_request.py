@@ -54,16 +54,17 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         "avoid_alpha": 0.9,
         # The same, where images are to be compared with and without spread and the collage has none of its own.
         "spread_alpha": 0.9,
-        # The dataclass beside the released reference-picture code (FLUX) says 0.65.
+        # The dataclass beside the released reference-picture code (FLUX) says 0.65; UNets have 0.7 on their cards.
         "avoid_threshold": 0.65,
-        # The dataclass for UNets (SDXL) says 0.7.
+        # The dataclass for UNets (SDXL) says 0.7; FLUX and what is like it have their own on their cards.
         "spread_threshold": 0.7,
         # SDXL acts on t from 1000 to 800, its evaluation scripts to 600; ours, between, as a share of the
         # steps that are run.
         "window": 0.25,
         # CADS for Stable Diffusion: noise is full until a tenth of the schedule is run and ends after four tenths
         # (tau_2 .9, tau_1 .6), and the condition is brought back to its own mean and deviation (psi 1). Its strength
-        # there is .25; here it is asked for.
+        # there is .25; here it is asked for, and .25 is where images are compared with and without it.
+        "cads_alpha": 0.25,
         "cads_low": 0.6,
         "cads_high": 0.9,
         "cads_mix": 1.0,

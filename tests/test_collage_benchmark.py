@@ -191,6 +191,11 @@ def test_the_page_says_why_a_claim_is_missing_and_links_the_edited_layer() -> No
     assert "was not run: layer 'cat'" in text and "## Keep shape" not in text
 
 
+def test_the_page_says_why_a_verdict_came_out_as_it_did() -> None:
+    text = page({"claims": {"seam": {"rows": rows("seam", False)}}}, SETTINGS)
+    assert SETTINGS["why"]["seam"] in text and SETTINGS["why"]["ladder"] not in text
+
+
 def test_precision_and_recall_leave_out_what_the_judge_never_sees() -> None:
     one = {"said": [True, True, False], "judge": [True, False, True], "flat": [False, False, True]}
     assert verdicts_of([one]) == [(True, True), (True, False)]

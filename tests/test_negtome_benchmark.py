@@ -13,7 +13,7 @@ from presets.recipes.build import WORLD
 from studio.variants import alternatives, variant
 from tests.benchmarks import common, negtome, negtome_scenes
 from tests.benchmarks.negtome_curves import AVOIDS, CURVES, avoid_ways, best, cells, spread_ways
-from tests.benchmarks.negtome_measures import entropy, fall, slower
+from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mixed, slower
 from tests.benchmarks.negtome_report import section
 
 SETTINGS = common.protocol("negtome")
@@ -96,6 +96,7 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
             far = {"whole similarity": [0.3, 0.3], "object similarity": [0.4, 0.4]}
             row["off"] = one(plain, hits, **near)
             row["guidance"] = one(plain, hits if good else fewer, **far)
+            row["negative prompt"] = one(plain, hits if good else fewer, **far)
         elif part == "vary":
             apart = {"inside": 0.3, "outside": 0.2, "apart": 90, "exact": 90}
             row["off"] = one(plain, hits, **apart)
@@ -128,6 +129,47 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
     else:
         assert "**reached**" in good and "**not reached**" not in good
         assert "**not reached**" in bad
+
+
+def test_avoid_is_told_beside_the_negative_prompt() -> None:
+    text = section("avoid", rows("avoid", True), SETTINGS)
+    assert "- guidance: similarity to the whole +0.0 % (+0.0 to +0.0) lower" in text
+    assert "- negative prompt" not in text
+
+
+def test_what_is_masked_is_held_to_the_object() -> None:
+    found = rows("avoid", True)
+    for row in found:
+        row["guidance, masked"] = one(
+            0.2, [True, True], **{"whole similarity": [0.6] * 2, "object similarity": [0.3] * 2}
+        )
+        row["guidance"]["object similarity"] = [0.5] * 2
+    text = section("avoid", found, SETTINGS)
+    assert "guidance, masked: **reached**" in text and "guidance: **reached**" in text
+
+
+def test_a_vary_that_makes_the_layer_alike_has_not_reached_it() -> None:
+    found = rows("vary", True)
+    for row in found:
+        row["vary"]["inside"] = 0.1
+    assert "inside they differ no less: **not reached**" in section("vary", found, SETTINGS)
+
+
+def test_entropy_is_compared_prompt_by_prompt() -> None:
+    found = rows("spread", True)
+    for row in found:
+        row["negtome"]["style"] = ["flat", "soft"]
+    gained = entropy_gained(found, "negtome", "style")
+    assert gained is not None and gained.value == pytest.approx(1)
+    assert entropy_gained(found, "negtome", "tone") is None
+    text = section("spread", found, SETTINGS)
+    assert "1.00 (1.00 to 1.00), +1.00 (+1.00 to +1.00)" in text
+    assert mixed(found, "negtome").value == 1
+
+
+def test_seconds_stand_beside_their_ratio() -> None:
+    text = section("spread", rows("spread", True), SETTINGS)
+    assert "| 9.0; in one call 2.0 |" in text and "time +2.0 %" in text
 
 
 def test_the_best_cell_loses_little_agreement() -> None:

@@ -25,6 +25,7 @@ CARD = ModelCard(
         "avoid_alpha": 1.5,
         "avoid_threshold": 0.5,
         "window": 0.3,
+        "cads_alpha": 0.1,
     },
     look_steps=150,  # at most 81 seconds of one core (docs/results/collage.md)
     origin="ours, chosen by eye on unselected sheets",

@@ -18,7 +18,7 @@ LCM_SD15 = dataclasses.replace(
     steps=4,
     guidance=8.5,
     smallest_grid=24,
-    own={"window": 0.5},
+    own={**SD15.own, "window": 0.5},
     origin="4 steps and guidance 8.5, which its UNet reads as an input: diffusers' defaults of this model's pipeline",
 )
 SD_TURBO = dataclasses.replace(
@@ -31,7 +31,7 @@ SD_TURBO = dataclasses.replace(
     steps=4,
     guidance=0.0,
     smallest_grid=16,
-    own={"window": 0.5},
+    own={**SD21.own, "window": 0.5},
     spacing="trailing",
     origin="1 to 4 trailing steps without guidance: diffusers' guide to Turbo, after arXiv 2311.17042; 4, because a "
     "collage needs steps to settle: ours",
@@ -46,7 +46,7 @@ SDXL_TURBO = dataclasses.replace(
     steps=4,
     guidance=0.0,
     smallest_grid=16,
-    own={"window": 0.5},
+    own={**SDXL.own, "window": 0.5},
     spacing="trailing",
     origin="as Stable Diffusion Turbo",
 )
@@ -59,7 +59,7 @@ SDXL_LIGHTNING = dataclasses.replace(
     schedulers=("euler",),
     steps=4,
     guidance=0.0,
-    own={"window": 0.5},
+    own={**SDXL.own, "window": 0.5},
     spacing="trailing",
     origin="4 trailing steps of Euler without guidance: its model page; the file is distilled to just 4",
 )

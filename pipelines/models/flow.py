@@ -22,6 +22,8 @@ FLUX = ModelCard(
     smallest_grid=16,
     thin_from=THIN_FROM,
     negtome_blocks=_PARTS,
+    # the dataclass of NegToMe's released FLUX code, whatever pushes away
+    own={"spread_threshold": 0.65},
     half="bfloat16",
     tiny="madebyollin/taef1",
     look_batch=1,  # ours, for its size
@@ -34,7 +36,7 @@ SCHNELL = dataclasses.replace(
     source="black-forest-labs/FLUX.1-schnell",
     steps=4,
     guidance=0.0,
-    own={"window": 0.25},
+    own={**FLUX.own, "window": 0.25},
     origin="4 steps, guidance 0: diffusers' example",
 )
 SD3 = dataclasses.replace(
@@ -69,7 +71,7 @@ KLEIN = dataclasses.replace(
     source="black-forest-labs/FLUX.2-klein-4B",
     steps=4,
     guidance=1.0,
-    own={"window": 0.75},
+    own={**KLEIN_BASE.own, "window": 0.75},
     origin="4 steps, guidance 1: its model page",
 )
 QWEN = dataclasses.replace(
@@ -97,7 +99,7 @@ Z_IMAGE_TURBO = dataclasses.replace(
     source="Tongyi-MAI/Z-Image-Turbo",
     steps=8,
     guidance=0.0,
-    own={"window": 0.375},
+    own={**Z_IMAGE.own, "window": 0.375},
     origin="8 steps, guidance 0: diffusers' example",
 )
 CHROMA = dataclasses.replace(

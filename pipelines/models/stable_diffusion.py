@@ -6,6 +6,9 @@ They were trained at one size each and fall apart well below it, hence ``least``
 from pipelines.models import ip_adapter
 from pipelines.models.card import THIN_FROM, ModelCard
 
+_OWN = {"avoid_threshold": 0.7}
+"""The dataclass of NegToMe's released UNet code says 0.7, whatever pushes away."""
+
 SD15 = ModelCard(
     name="sd15",
     family="sd",
@@ -16,6 +19,7 @@ SD15 = ModelCard(
     guidance=7.0,
     smallest_grid=16,
     thin_from=THIN_FROM,
+    own=_OWN,
     least=0.75,
     tiny="madebyollin/taesd",
     ip_adapter=ip_adapter.SD15,
@@ -36,6 +40,7 @@ SD21 = ModelCard(
     guidance=7.0,
     smallest_grid=24,
     thin_from=THIN_FROM,
+    own=_OWN,
     least=0.75,
     tiny="madebyollin/taesd",
     origin="as Stable Diffusion 1.5",
@@ -50,6 +55,7 @@ SDXL = ModelCard(
     guidance=5.0,
     smallest_grid=32,
     thin_from=THIN_FROM,
+    own=_OWN,
     least=0.75,
     tiny="madebyollin/taesdxl",
     ip_adapter=ip_adapter.SDXL,

@@ -44,6 +44,8 @@ def page(raw: dict[str, Any], settings: Settings) -> str:
     for claim in ("look", "place", "seam", "lost", "ladder", "shape"):
         if claim in raw["claims"]:
             text += section(claim, raw["claims"][claim]["rows"], settings)[0]
+            if why := settings.get("why", {}).get(claim):
+                text += f"{why}\n\n"
     if raw.get("no shape"):
         text += f"Keep shape was not run: {raw['no shape']}\n\n"
     return text + (
@@ -94,10 +96,13 @@ def _look(rows: Sequence[Row], settings: Settings) -> Part:
             "On the picture's own pixels, at equal strength, it keeps more than they alone",
         ),
     ):
-        distance, psnr, colour = (gain(first, second, name) for name in ("distance", "psnr", "colour"))
+        distance, psnr, object_, colour = (
+            gain(first, second, name) for name in ("distance", "psnr", "object", "colour")
+        )
         text += (
             f"{what}: {holds(distance.high < 0)} (distance {common.number(distance)}, PSNR "
-            f"{common.number(psnr, 2)} dB, in its colour {common.points(colour)}).\n"
+            f"{common.number(psnr, 2)} dB, in its colour {common.points(colour)}; object recognised "
+            f"{common.points(object_)}).\n"
         )
     count, own = len({row["cutout"] for row in rows}), settings["look"]
     # processor time: other work, and a run that was halted and resumed, do not count

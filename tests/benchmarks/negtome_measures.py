@@ -56,24 +56,33 @@ def entropy(values: Sequence[str]) -> float:
 
 def open_entropy(rows: Sequence[Row], name: str, word: str) -> Interval | None:
     """Mean over prompts of the entropy of an attribute in all their pictures that show the object."""
+    found = _entropies(rows, name, word)
+    return bootstrap(list(found.values())) if found else None
+
+
+def entropy_gained(rows: Sequence[Row], name: str, word: str) -> Interval | None:
+    """How the entropy of an attribute differs from off: mean over the prompts that show the object in both."""
+    before, after = _entropies(rows, "off", word), _entropies(rows, name, word)
+    found = [after[prompt] - before[prompt] for prompt in before if prompt in after]
+    return bootstrap(found) if found else None
+
+
+def _entropies(rows: Sequence[Row], name: str, word: str) -> dict[str, float]:
     seen: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         values = row[name]["style"] if word == "style" else row[name]["open"][word]
         shown = zip(values, row[name]["object"], strict=True)
         seen[row["prompt"]] += [value for value, right in shown if right and value is not None]
-    found = [entropy(values) for values in seen.values() if values]
-    return bootstrap(found) if found else None
+    return {prompt: entropy(values) for prompt, values in seen.items() if values}
 
 
-def mixed(rows: Sequence[Row], name: str) -> Interval | None:
-    """The share of batches in which an open attribute has more than one value."""
-    several = [
-        any(
-            len({value for value in values if value is not None}) > 1 for values in row[name]["open"].values()
-        )
-        for row in rows
-    ]
-    return wilson(sum(several), len(several)) if several else None
+def mixed(rows: Sequence[Row], name: str) -> Interval:
+    """The share of batches in which an open attribute, style among them, has more than one value."""
+    several = []
+    for row in rows:
+        lists = [*row[name]["open"].values(), row[name]["style"]]
+        several.append(any(len({value for value in values if value is not None}) > 1 for values in lists))
+    return wilson(sum(several), len(several))
 
 
 def percent(one: Interval) -> str:
@@ -89,6 +98,11 @@ def similarity(one: Row) -> float:
 def likeness(one: Row) -> float:
     """To the whole picture to avoid: mean over the batch."""
     return float(np.mean(one["whole similarity"]))
+
+
+def seconds(rows: Sequence[Row], name: str) -> float:
+    """Median processor seconds of a batch."""
+    return float(np.median([row[name]["seconds"] for row in rows]))
 
 
 def slower(rows: Sequence[Row], name: str) -> Interval:

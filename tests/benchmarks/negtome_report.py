@@ -16,12 +16,14 @@ from tests.benchmarks.negtome_measures import (
     Settings,
     agreement,
     difference,
+    entropy_gained,
     fall,
     lost,
     mixed,
     names_of,
     open_entropy,
     percent,
+    seconds,
     similarity,
     slower,
 )
@@ -69,8 +71,26 @@ def _reached(true: bool, surely: bool = True) -> str:
     return "**reached**" if surely else "**reached**, not beyond doubt"
 
 
-def _slower(rows: Sequence[Row], name: str) -> str:
-    return percent(slower(rows, name))
+def _time(rows: Sequence[Row], name: str) -> list[str]:
+    """Seconds of a batch, and how many more than off."""
+    told = f"{seconds(rows, name):.1f}"
+    if name != "off":
+        return [told, percent(slower(rows, name))]
+    if "together" in rows[0]["off"]:
+        together = np.median([row["off"]["together"] for row in rows])
+        told += f"; in one call {together:.1f}"
+    return [told, ""]
+
+
+def _entropy(rows: Sequence[Row], name: str, word: str) -> str:
+    """An entropy, and what it gained, where an interval of that leaves 0 out."""
+    found = open_entropy(rows, name, word)
+    if found is None:
+        return "–"
+    text, gained = common.number(found, 2), entropy_gained(rows, name, word)
+    if name != "off" and gained is not None and (gained.low > 0 or gained.high < 0):
+        text += f", {gained.value:+.2f} ({gained.low:+.2f} to {gained.high:+.2f})"
+    return text
 
 
 def _spread(rows: Sequence[Row], settings: Settings) -> str:
@@ -86,36 +106,38 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
                 common.number(bootstrap([row[name]["vendi"] for row in rows]), 2),
                 common.percent(agreement(rows, name)),
                 "" if off else common.points(lost(rows, name)),
-                "" if off else _slower(rows, name),
+                *_time(rows, name),
             ]
         )
-        several = mixed(rows, name)
-        attributes.append(
-            [
-                name,
-                *(
-                    "–" if (found := open_entropy(rows, name, word)) is None else common.number(found, 2)
-                    for word in ("colour", "tone", "gender", "style")
-                ),
-                "–" if several is None else common.percent(several),
-            ]
-        )
+        entropies = [_entropy(rows, name, word) for word in ("colour", "tone", "gender", "style")]
+        attributes.append([name, *entropies, common.percent(mixed(rows, name))])
     falls, loss = fall(rows, "negtome", similarity), lost(rows, "negtome")
     longer = slower(rows, "negtome")
     won = falls.value >= AUTHORS_SPREAD and loss.value >= 0
-    headers = ("", "similarity", "it falls by", "Vendi", "object, place, time", "against off", "more seconds")
+    headers = (
+        "",
+        "similarity",
+        "it falls by",
+        "Vendi",
+        "object, place, time",
+        "against off",
+        "seconds",
+        "more",
+    )
     return (
         f"## A batch that differs\n\nn = {len(rows)} batches of {settings['images']}, "
         f"{len({row['prompt'] for row in rows})} prompts; alpha {own['alpha']:g} (by push {own['push']:g}), threshold "
         f"{own['threshold']:g}, window {own['window']:g}; CADS {own['cads']:g}; interval {own['interval']}.\n\n"
         f"{common.table(headers, lines)}\n"
-        "What the prompt leaves open, in bits over all pictures of a prompt that show the object, and how many batches "
-        "hold more than one value:\n\n"
+        "What the prompt leaves open, in bits over all pictures of a prompt that show the object, with what was gained "
+        "against off where its interval leaves 0 out; and how many batches hold more than one value:\n\n"
         f"{common.table(('', 'colour', 'tone', 'gender', 'style', 'mixed batches'), attributes)}\n"
         f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement, 3.6 % more time (authors)."
         f" NegToMe here: {percent(falls)} lower, agreement {common.points(loss)}: "
-        f"{_reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}; time {100 * longer.value:+.1f} %: "
-        f"{_reached(longer.value <= AUTHORS_TIME)}.\n\n"
+        f"{_reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}; time {percent(longer)}: "
+        f"{_reached(longer.value <= AUTHORS_TIME, longer.high <= AUTHORS_TIME)}. (Off in one call is the bare call, "
+        "NegToMe a whole render with previews and in one call, always later in the row: overhead.md times both alike, "
+        "side by side.)\n\n"
     )
 
 
@@ -138,12 +160,14 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
                 "" if off else percent(falls["object"]),
                 common.percent(agreement(rows, name, "object")),
                 "" if off else common.points(loss),
-                "" if off else _slower(rows, name),
+                *_time(rows, name),
             ]
         )
         if not off:
-            best = falls["whole"].value >= AUTHORS_AVOID and loss.value >= -settings["loss"]
-            sure = falls["whole"].low >= AUTHORS_AVOID and loss.low >= -settings["loss"]
+            # what is masked to the object is held to the object
+            less = falls["object" if name.endswith("masked") else "whole"]
+            best = less.value >= AUTHORS_AVOID and loss.value >= -settings["loss"]
+            sure = less.low >= AUTHORS_AVOID and loss.low >= -settings["loss"]
             verdicts.append(f"{name}: {_reached(best, sure)}")
     headers = (
         "",
@@ -152,14 +176,28 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
         "to its object alone",
         "object as asked",
         "against off",
-        "more seconds",
+        "seconds",
+        "more",
     )
+    said = "negative prompt"
+    beside = []
+    for name in names_of(rows):
+        if name.startswith(("push", "guidance")):
+            whole, object_ = (percent(fall(rows, name, near(word), said)) for word in ("whole", "object"))
+            right = common.points(lost(rows, name, "object", said))
+            beside.append(
+                f"{name}: similarity to the whole {whole} lower, to the object {object_}, object as asked {right}"
+            )
     return (
         f"## A picture to avoid\n\nn = {len(rows)} batches of {settings['images']}; the prompt names an object and "
         f"leaves the rest open, the reference is a true scene of it. Alpha {own['alpha']:g} (by push {own['push']:g}), "
         f"threshold {own['threshold']:g}, window {own['window']:g}.\n\n{common.table(headers, lines)}\n"
         f"To beat: {100 * AUTHORS_AVOID:.2f} % less similarity (reported by the authors; their protocol is not public) "
-        f"at a loss of agreement of at most {100 * settings['loss']:g} points. {'; '.join(verdicts)}.\n\n"
+        f"at a loss of agreement of at most {100 * settings['loss']:g} points; where the reference is masked, to its "
+        f"object. {'; '.join(verdicts)}.\n\n"
+        "Against a negative prompt that names what the reference shows, in the same rows:\n\n"
+        + "".join(f"- {one}\n" for one in beside)
+        + "\n"
     )
 
 
@@ -180,11 +218,15 @@ def _vary(rows: Sequence[Row], settings: Settings) -> str:
             ]
         )
     less = difference(rows, "vary", lambda one: float(one["outside"]))
+    more = difference(rows, "vary", lambda one: float(one["inside"]))
     pinned = max(row["vary, rest pinned"]["exact"] for row in rows)
     headers = ("", "distance inside", "outside", "inside : outside", "largest difference outside", "object")
     return (
         f"## One layer that varies\n\nn = {len(rows)} batches of {settings['images']}; vary {own['alpha']:g}; "
         f"distances are 1 − cosine, inside the layer's mask and outside it.\n\n{common.table(headers, lines)}\n"
         f"Outside the layer the images agree more than with noise of their own: "
-        f"{_reached(less.high < 0)} ({common.number(less)}). Exact where pinned: {_reached(pinned == 0)}.\n\n"
+        f"{_reached(less.high < 0)} ({common.number(less)}); inside they differ no less: "
+        f"{_reached(more.value >= 0, more.low >= 0)} ({common.number(more)}). Exact where pinned: "
+        f"{_reached(pinned == 0)}. Vary is noise that is shared outside the layer and NegToMe inside it; which of the "
+        "two does how much is not told apart here.\n\n"
     )

@@ -59,6 +59,14 @@ def test_z_image_is_not_its_turbo() -> None:
     assert "window" in turbo.own and "window" not in base.own and base.family == turbo.family
 
 
+@pytest.mark.parametrize("name", [name for name in CARDS if name != "embedded"])
+def test_thresholds_are_those_of_the_familys_release(name: str) -> None:
+    """NegToMe was released for SDXL with .7 and for FLUX with .65; few-step models keep their family's."""
+    unet = CARDS[name].family in ("sd", "sdxl")
+    usual = defaults(CARDS[name])
+    assert [usual[f"{way}_threshold"] for way in ("spread", "avoid")] == [0.7 if unet else 0.65] * 2
+
+
 @pytest.mark.parametrize("name", CARDS)
 def test_cards_have_a_family(name: str) -> None:
     assert family(CARDS[name].family).name == CARDS[name].family

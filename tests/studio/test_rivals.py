@@ -9,7 +9,7 @@ import pytest
 from pipelines.errors import FieldError
 from pipelines.models import card
 from studio.document import Collage, Layer
-from studio.rivals import CADS, DEFAULT, INTERVAL, has_alternatives, rivals
+from studio.rivals import DEFAULT, INTERVAL, has_alternatives, rivals
 from studio.to_request import DEFAULTS
 
 DIGEST = "a" * 64
@@ -21,19 +21,21 @@ def words(collage: Collage) -> tuple[Any, ...]:
 
 
 def test_each_way_alone_and_in_sums() -> None:
-    usual = card("embedded").own["spread_alpha"]
+    usual, noise = (card("embedded").own[word] for word in ("spread_alpha", "cads_alpha"))
     found = rivals(Collage(**ASKED))
     assert tuple(found) == DEFAULT
     assert words(found["off"]) == (0, 0, None, False)
     assert words(found["negtome"]) == (usual, 0, None, False)
-    assert words(found["cads"]) == (0, CADS, None, False)
+    assert words(found["cads"]) == (0, noise, None, False)
     assert words(found["interval"]) == (0, 0, INTERVAL, False)
     assert words(found["variants"]) == (0, 0, None, True)
-    assert words(found["negtome+cads+interval+variants"]) == (usual, CADS, INTERVAL, True)
+    assert words(found["negtome+cads+interval+variants"]) == (usual, noise, INTERVAL, True)
 
 
 def test_a_model_without_its_own_strength_has_every_models() -> None:
-    assert rivals(Collage(**ASKED, model="sdxl"))["negtome"].spread == DEFAULTS["spread_alpha"]
+    found = rivals(Collage(**ASKED, model="sdxl"))
+    assert found["negtome"].spread == DEFAULTS["spread_alpha"]
+    assert found["cads"].cads == DEFAULTS["cads_alpha"]
 
 
 def test_the_collages_own_strengths_are_kept_and_taken_out_of_off() -> None:
