@@ -160,13 +160,14 @@ class Bench:
     def seam(self, k: int) -> Shot:
         """Daylight objects on an evening place: the gradient on their borders."""
         _, laid = self.laid("seam", k)
-        strength = self.settings["seam"]["harmonize"]
+        strength, freer = (self.settings["seam"][word] for word in ("harmonize", "background"))
         layers = laid.layers(harmonize=strength, **self.attention)
         ways = {
             "true scene": laid.truth,
             "flat collage": laid.flat,
             "img2img": self.draw(laid, layers=(), background_harmonize=strength),
             "collage": self.draw(laid, layers=layers, background_harmonize=strength),
+            "background freer": self.draw(laid, layers=layers, background_harmonize=freer),
         }
         row: Row = {name: seam_gradient(picture, laid.masks) for name, picture in ways.items()}
         return {"prompt": laid.request.prompt, **row}, list(ways.values())

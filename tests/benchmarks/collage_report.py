@@ -17,7 +17,7 @@ Row = dict[str, Any]
 Part = tuple[str, tuple[str, ...]]
 """A claim's text, and what the rows of its sheet are."""
 WAYS = ("words alone", "look alone", "pixels", "pixels and look")
-SEAMS = ("true scene", "flat collage", "img2img", "collage")
+SEAMS = ("true scene", "flat collage", "img2img", "collage", "background freer")
 RUNGS = ("img2img", "+ attention", "+ look", "+ shape")
 LEARNING = 120
 """Seconds that learning a look may take."""
@@ -207,15 +207,21 @@ def _seam(rows: Sequence[Row], settings: Settings) -> Part:
         cells = (bootstrap(values), bootstrap(values - true), bootstrap(away[way]))
         lines.append([way, *(common.number(cell, 4) for cell in cells)])
     heads = ["", "gradient on the borders", "less the true scene's", "distance to the true scene's"]
-    verdicts = [
-        f"than {other}'s: {holds(bootstrap(away['collage'] - away[other]).high < 0)}"
-        for other in ("flat collage", "img2img")
-    ]
+
+    def nearer(way: str) -> str:
+        verdicts = [
+            f"than {other}'s: {holds(bootstrap(away[way] - away[other]).high < 0)}"
+            for other in ("flat collage", "img2img")
+        ]
+        return ", ".join(verdicts)
+
     text = (
         f"## Seams\n\nn = {len(rows)} layouts at sunset or night, one to three layers; luma 0 to 1 from one pixel to "
-        f"the next; harmonize and img2img's strength {settings['seam']['harmonize']:g} everywhere. Near the true scene "
-        f"is good, less is not.\n\n{common.table(heads, lines)}\n"
-        f"The collage's borders are nearer to the true scene's {', '.join(verdicts)}.\n"
+        f"the next; harmonize and img2img's strength {settings['seam']['harmonize']:g} everywhere, but for the background "
+        f"of the last row, which has {settings['seam']['background']:g}. Near the true scene is good, less is not.\n\n"
+        f"{common.table(heads, lines)}\n"
+        f"The collage's borders are nearer to the true scene's {nearer('collage')}; with a freer background "
+        f"{nearer('background freer')}.\n"
     )
     return text, SEAMS
 
