@@ -17,6 +17,7 @@ from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
 from tests.pipelines.methods.merging import NO_INPUTS, OWN, begun, similar, tokens
+from tests.pipelines.runs import sampled
 
 
 class TestSpread:
@@ -172,6 +173,24 @@ class TestSpreadMatch:
         assert not torch.allclose(out[1], self.out(engine, store, features, axis=axis)[1], atol=0.1)
 
     @pytest.mark.parametrize("axis", ["source", "released"])
+    def test_first_leaves_picture_0_as_in_one_plain_call(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """To the last bit, in the same batch; the others move."""
+        request = tiny.text_request(
+            model,
+            images=2,
+            spread=2.0,
+            spread_threshold=0.0,
+            spread_match="first",
+            window=1.0,
+            spread_by="push",
+        )
+        loaded = engine.load(model)
+        plain, spread = (sampled(loaded, request, store, methods, range(2)) for methods in ([], None))
+        assert np.array_equal(plain[0], spread[0])
+        assert tiny.moved(plain[1], spread[1]) > 1
+
     def test_nearest_is_one_image(self, engine: Engine, store: PictureStore, axis: str) -> None:
         features = tokens(6 * 64).reshape(6, 64, 16)
         features[2] = features[0] + 0.5 * features[2]  # images 0 and 2 are alike, in the negative branch only
