@@ -217,7 +217,7 @@ def _seam(rows: Sequence[Row], settings: Settings) -> Part:
 
     text = (
         f"## Seams\n\nn = {len(rows)} layouts at sunset or night, one to three layers; luma 0 to 1 from one pixel to "
-        f"the next; harmonize and img2img's strength {settings['seam']['harmonize']:g} everywhere, but for the last row's "
+        f"the next; harmonize and img2img's strength {settings['seam']['harmonize']:g} everywhere, but the last row's "
         f"background, which has {settings['seam']['background']:g}. Near the true scene is good, less is not.\n\n"
         f"{common.table(heads, lines)}\n"
         f"The collage's borders are nearer to the true scene's {nearer('collage')}; with a freer background "

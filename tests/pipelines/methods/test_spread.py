@@ -172,7 +172,6 @@ class TestSpreadMatch:
                 assert torch.allclose(out[row] - features[row], moved, atol=1e-5)
         assert not torch.allclose(out[1], self.out(engine, store, features, axis=axis)[1], atol=0.1)
 
-    @pytest.mark.parametrize("axis", ["source", "released"])
     def test_first_leaves_picture_0_as_in_one_plain_call(
         self, engine: Engine, store: PictureStore, model: str
     ) -> None:
@@ -191,6 +190,7 @@ class TestSpreadMatch:
         assert np.array_equal(plain[0], spread[0])
         assert tiny.moved(plain[1], spread[1]) > 1
 
+    @pytest.mark.parametrize("axis", ["source", "released"])
     def test_nearest_is_one_image(self, engine: Engine, store: PictureStore, axis: str) -> None:
         features = tokens(6 * 64).reshape(6, 64, 16)
         features[2] = features[0] + 0.5 * features[2]  # images 0 and 2 are alike, in the negative branch only
