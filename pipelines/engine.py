@@ -301,7 +301,8 @@ class _Job:
                 self.say(ImageDone(k, seeds[k], picture))
             return done
         # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
-        together = any(method.joint for method in methods) or loaded.pipe._execution_device.type != "cpu"
+        device = loaded.pipe._execution_device
+        together = any(method.joint for method in methods) or device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
         watch = Watch() if self.attention is not None else None
         if watch is not None:
@@ -319,6 +320,7 @@ class _Job:
                 partial(self._on_step, loaded, frozen, len(done)),
                 loaded.arguments,
                 self.controlnet,
+                device,
             )
             if watch is not None and self.attention is not None:
                 self.attention += watch.shares()

@@ -68,10 +68,12 @@ def sample(
     on_step: OnStep,
     more: Mapping[str, Any] = NOTHING,
     controlnet: Any = None,
+    device: torch.device | None = None,
 ) -> list[Pixels]:
     """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises.
 
-    ``more`` are further arguments of the call, ``controlnet`` what keeps shapes where a layer asks for it.
+    ``more`` are further arguments of the call, ``controlnet`` what keeps shapes where a layer asks for it, ``device``
+    where the pipeline runs, if that is known: it walks through all modules to tell.
     """
     told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
     if len(told) == 1:
@@ -101,7 +103,7 @@ def sample(
         exploding=request.scheduler in schedulers.EXPLODING,
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
-        device=pipe._execution_device,
+        device=pipe._execution_device if device is None else device,
         dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
         variant_tokens=[family.tokens(pipe, one) for one in told],
         reaches=family.reaches(pipe, request),

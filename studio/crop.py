@@ -19,8 +19,6 @@ judge no more is needed (40 layers of a tenth of the canvas, embedded model: 32 
 or a tenth, 33 with .15), and .15 runs a tenth more pixels."""
 WHOLE = 0.7
 """From this share of the canvas's work on, the whole canvas is run: little is saved, and context is lost."""
-STEP = 16
-"""Sides of a crop are multiples of this, which every family takes: two tokens' worth of 8-pixel cells."""
 LARGEST_SCALE = 2
 """A smaller crop is given more of the canvas instead: what is enlarged further has no more detail to give."""
 SMALLEST_SCALE = 1.5
@@ -46,10 +44,13 @@ class Crop:
 def choose(layer: Box, changing: Box, canvas: Canvas, model: ModelCard) -> Crop:
     """The crop for a layer that shows in the box ``layer`` and whose feathered mask lies in the box ``changing``.
 
-    That is about `CONTEXT` around the layer and at least all that may change, in multiples of `STEP`;
+    That is about `CONTEXT` around the layer and at least all that may change, in multiples of what the family takes;
     enlarged, at most `LARGEST_SCALE` times, where it has fewer pixels than the square of ``model.least_side``. The
     whole canvas at its own size where that saves too little (`WHOLE`).
     """
+    from pipelines.families import family  # brings torch, which the run is about to need
+
+    step = family(model.family).multiple
     reach = CONTEXT * max(layer[2] - layer[0], layer[3] - layer[1])
     least = model.least_side
     spans = []
@@ -58,23 +59,25 @@ def choose(layer: Box, changing: Box, canvas: Canvas, model: ModelCard) -> Crop:
         end = min(side, math.ceil(max(layer[high] + reach, changing[high])))
         nearly = (end - start) * SMALLEST_SCALE >= least
         smallest = least if nearly else max(64, least // LARGEST_SCALE)
-        spans.append(_snapped((start, end), (changing[low], changing[high]), smallest, side))
+        spans.append(_snapped((start, end), (changing[low], changing[high]), smallest, side, step))
     (left, right), (top, bottom) = spans
     width, height = right - left, bottom - top
     if width * height < least**2:
         scale = math.sqrt(least**2 / (width * height))
-        width, height = (max(STEP, round(side * scale / STEP) * STEP) for side in (width, height))
+        width, height = (max(step, round(side * scale / step) * step) for side in (width, height))
     if width * height >= WHOLE * canvas.width * canvas.height:
         return Crop((0, 0, canvas.width, canvas.height), canvas.width, canvas.height)
     return Crop((left, top, right, bottom), width, height)
 
 
-def _snapped(wish: tuple[int, int], must: tuple[int, int], least: int, side: int) -> tuple[int, int]:
-    """``wish`` about its middle in the nearest multiple of `STEP`: at least ``least``, inside 0 to ``side``, ``must``
+def _snapped(
+    wish: tuple[int, int], must: tuple[int, int], least: int, side: int, step: int
+) -> tuple[int, int]:
+    """``wish`` about its middle in the nearest multiple of ``step``: at least ``least``, inside 0 to ``side``, ``must``
     inside it.
     """
-    whole = max(round((wish[1] - wish[0]) / STEP), math.ceil(max(must[1] - must[0], least) / STEP))
-    length = min(side, whole * STEP)
+    whole = max(round((wish[1] - wish[0]) / step), math.ceil(max(must[1] - must[0], least) / step))
+    length = min(side, whole * step)
     first = min(max((sum(wish) - length) // 2, must[1] - length), must[0])
     first = min(max(0, first), side - length)
     return first, first + length

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.models import card
+from pipelines.families import family
+from pipelines.models import ModelCard, card
 from studio.compositing import Box
-from studio.crop import CONTEXT, LARGEST_SCALE, STEP, WHOLE, Crop, choose
+from studio.crop import CONTEXT, LARGEST_SCALE, WHOLE, Crop, choose
 from studio.document import Canvas
 
 CARD = card("embedded")  # 256 pixels, down to 128
@@ -24,9 +23,9 @@ def test_the_box_is_the_layers_with_context() -> None:
     layer = (300, 200, 500, 340)
     crop = choose(layer, around(layer, 13), Canvas(width=1024, height=768), CARD)
     left, top, right, bottom = crop.box
-    # 200 + 40 and 140 + 40, to the nearest step
+    # 200 + 40 and 140 + 40, to the nearest multiple of 8
     assert (right - left, bottom - top) == (crop.width, crop.height) == (240, 176)
-    slack = STEP / 4
+    slack = 8 / 4
     assert left <= 300 - CONTEXT * 200 + slack and right >= 500 + CONTEXT * 200 - slack
     assert top <= 200 - CONTEXT * 200 + slack and bottom >= 340 + CONTEXT * 200 - slack
     assert crop.scale == 1
@@ -41,8 +40,8 @@ def test_a_wide_feather_is_inside() -> None:
 
 
 def test_at_the_canvas_edge_it_stays_inside() -> None:
-    assert choose((0, 0, 60, 60), (0, 0, 70, 70), Canvas(), CARD).box == (0, 0, 80, 80)
-    assert choose((196, 196, 256, 256), (186, 186, 256, 256), Canvas(), CARD).box == (176, 176, 256, 256)
+    assert choose((0, 0, 60, 60), (0, 0, 70, 70), Canvas(), CARD).box == (0, 0, 72, 72)
+    assert choose((196, 196, 256, 256), (186, 186, 256, 256), Canvas(), CARD).box == (184, 184, 256, 256)
 
 
 def test_a_small_crop_is_enlarged_to_what_the_model_can_draw() -> None:
@@ -87,10 +86,10 @@ def places(draw: st.DrawFn) -> tuple[Box, Box, Canvas]:
 
 @given(places(), st.sampled_from([CARD, XL, card("sd15"), card("flux")]))
 def test_every_crop_holds_what_changes_and_is_a_size_that_can_be_run(
-    place: tuple[Box, Box, Canvas], model: object
+    place: tuple[Box, Box, Canvas], model: ModelCard
 ) -> None:
     layer, changing, canvas = place
-    crop = choose(layer, changing, canvas, dataclasses.replace(model))  # type: ignore[type-var]
+    crop = choose(layer, changing, canvas, model)
     left, top, right, bottom = crop.box
     assert 0 <= left <= changing[0] and changing[2] <= right <= canvas.width
     assert 0 <= top <= changing[1] and changing[3] <= bottom <= canvas.height
@@ -101,4 +100,4 @@ def test_every_crop_holds_what_changes_and_is_a_size_that_can_be_run(
         assert crop.width * crop.height < WHOLE * canvas.width * canvas.height
         for length, side in ((crop.width, canvas.width), (crop.height, canvas.height)):
             assert 64 <= length <= 2048 and length % 8 == 0
-            assert length % STEP == 0 or length == side
+            assert length % family(model.family).multiple == 0 or length == side
