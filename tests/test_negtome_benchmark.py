@@ -133,7 +133,7 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
 
 def test_avoid_is_told_beside_the_negative_prompt() -> None:
     text = section("avoid", rows("avoid", True), SETTINGS)
-    assert "- guidance: similarity to the whole +0.0 % (+0.0 to +0.0) lower" in text
+    assert "- guidance: similarity to the whole +0.000 (+0.000 to +0.000), to its object" in text
     assert "- negative prompt" not in text
 
 

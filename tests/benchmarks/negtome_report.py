@@ -183,10 +183,13 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
     beside = []
     for name in names_of(rows):
         if name.startswith(("push", "guidance")):
-            whole, object_ = (percent(fall(rows, name, near(word), said)) for word in ("whole", "object"))
+            whole, object_ = (
+                f"{more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
+                for more in (difference(rows, name, near(word), said) for word in ("whole", "object"))
+            )
             right = common.points(lost(rows, name, "object", said))
             beside.append(
-                f"{name}: similarity to the whole {whole} lower, to the object {object_}, object as asked {right}"
+                f"{name}: similarity to the whole {whole}, to its object {object_}, object as asked {right}"
             )
     return (
         f"## A picture to avoid\n\nn = {len(rows)} batches of {settings['images']}; the prompt names an object and "
