@@ -20,9 +20,11 @@ def test_ways_to_differ(user: Driver, cutout: Path) -> None:
     user.page.get_by_label("From which", exact=True).select_option(label="the first, as in the paper")
     user.page.get_by_label("In which part", exact=True).select_option(label="down, mid, up")
     user.fill("Every n-th part", "2")
+    user.page.get_by_label("Compare every part", exact=True).check()
     user.page.locator("summary", has_text="Other ways to differ").click()
     user.page.get_by_label("Variants", exact=True).check()
     user.slide("Noise on the words", "0.25")
+    user.slide("Brought back", "0.5")
     user.page.get_by_label("Guidance in an interval", exact=True).check()
     assert user.doc()["guidance_interval"] == list(INTERVAL)
     user.fill("Up to noise", "3")
@@ -30,11 +32,15 @@ def test_ways_to_differ(user: Driver, cutout: Path) -> None:
     document = user.doc()
     assert (document["spread_match"], document["spread_parts"]) == ("first", ["down", "mid", "up"])
     assert (document["spread_every"], document["cads"], document["variants"]) == (2, 0.25, True)
+    assert (document["exact_match"], document["cads_mix"]) == (True, 0.5)
     assert document["guidance_interval"] == [INTERVAL[0], 3]
     user.page.get_by_label("Guidance in an interval", exact=True).uncheck()
     assert user.doc()["guidance_interval"] is None
     user.slide("Spread", "0")
     expect(user.page.get_by_label("From which", exact=True)).to_be_visible()  # a layer varies still
+    user.button("Brought back: back to the default").click()
+    user.page.get_by_label("Compare every part", exact=True).uncheck()
+    assert (user.doc()["exact_match"], user.doc()["cads_mix"]) == (False, None)
 
 
 def test_references_that_are_made(user: Driver, cutout: Path, tmp_path: Path) -> None:
