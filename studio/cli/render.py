@@ -148,7 +148,7 @@ def render(
         run = _Run(name, collage, library, prepared, store, out, seen)
         events = engine.render(prepared.request, store, watch=collage.watch)
         if isinstance(prepared, Edit):
-            events = prepared.pasted(events, store)
+            events = prepared.pasted(events, store, seen)
         with contextlib.closing(events):
             run.follow(events)
 
