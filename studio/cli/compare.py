@@ -85,7 +85,7 @@ def compare(
     collage, library = load(file)
     given = {"seed": seed, "images": images, "model": model}
     collage = collage.replace(**{field: value for field, value in given.items() if value is not None})
-    collage = apply_settings(collage, settings or ())
+    collage = apply_settings(collage, settings or (), library)
     if collage.seed is None:
         collage = collage.replace(seed=1)
     if collage.images == 1 and images is None:

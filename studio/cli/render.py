@@ -61,7 +61,8 @@ def render(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
+            help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3, avoids.NAME.mask=FILE, "
+            "avoids.NAME.layer=NAME; repeatable.",
         ),
     ] = None,
     avoid: avoiding.Avoids = None,
@@ -114,7 +115,7 @@ def render(
     for file, picture in sources(files or [], only, on):
         collage, library = load(file)
         collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
-        collage = apply_settings(collage, settings or ())
+        collage = apply_settings(collage, settings or (), library)
         store, name = PictureStore(), find(file).resolve().stem
         prepared: Prepared | Edit
         if only is None or picture is None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from playwright.sync_api import expect
 
+from studio.compositing import place_reference
+from studio.document import Canvas
 from studio.formats import open_any
 from studio.rivals import INTERVAL
 from tests.e2e.driver import Driver
@@ -61,3 +64,28 @@ def test_references_that_are_made(user: Driver, cutout: Path, tmp_path: Path) ->
     path = tmp_path / saved.suggested_filename
     saved.save_as(path)
     assert [one.made for one in open_any(path)[0].avoids] == ["blurred", "given"]
+
+
+def test_a_layer_counts_only_inside_its_polygon(user: Driver, cutout: Path, tmp_path: Path) -> None:
+    """The left half of the ring, as its polygon has it; the mask is drawn in the browser."""
+    user.upload(cutout)
+    clip = [[0, 0], [100, 0], [100, 200], [0, 200]]
+    user.page.evaluate(
+        "(clip) => { const { store } = document.querySelector('[data-ready]').decollage;"
+        " store.patchLayer(store.selected, { clip }); }",
+        clip,
+    )
+    user.tab("Avoid")
+    user.button("Avoid the selected layer's picture").click()
+    user.wait("document.querySelector('[data-ready]').decollage.store.doc.avoids.length === 1")
+    saved = user.save("Save")
+    path = tmp_path / saved.suggested_filename
+    saved.save_as(path)
+    collage, library = open_any(path)
+    (avoid,) = collage.avoids
+    assert avoid.mask is not None and avoid.picture == collage.layers[0].picture
+    canvas = Canvas(width=200, height=200)
+    _, counts = place_reference(avoid, library, canvas, np.zeros((200, 200, 3), np.uint8))
+    alpha = np.asarray(library.open(avoid.picture).getchannel("A"))
+    assert counts is not None and not counts[:, 101:].any()
+    assert np.array_equal(counts[:, :99], alpha[:, :99]) and alpha[:, :99].any()
