@@ -41,6 +41,7 @@ from studio.formats import png
 from studio.pictures import Library
 from studio.sizes import size
 from studio.to_request import Prepared, to_request
+from studio.variants import NOTHING_OPEN, opened_collage
 
 if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures
@@ -67,6 +68,7 @@ def render(
     ] = None,
     avoid: avoiding.Avoids = None,
     style: avoiding.Styles = None,
+    fill: options.Open = False,
     features: options.Features = None,
     only: Annotated[
         str | None,
@@ -116,6 +118,11 @@ def render(
         collage, library = load(file)
         collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
         collage = apply_settings(collage, settings or (), library)
+        if fill:
+            filled = opened_collage(collage)
+            if filled is collage:
+                _warn(Warned(NOTHING_OPEN))
+            collage = filled
         store, name = PictureStore(), find(file).resolve().stem
         prepared: Prepared | Edit
         if only is None or picture is None:

@@ -182,6 +182,9 @@ HINTS: dict[str, str] = {
     "spread_parts": "In which part of the model the images push each other.",
     "variants": "Write alternatives as {red|blue|green} in the prompt or in a layer's words: each image of a render "
     "takes another combination. Where it is off, braces are ordinary text.",
+    "open": "Writes alternatives for what prompt and words leave open of what the embedded model knows: colours, skin "
+    "tones, genders, synonyms. What they say stays.",
+    "nothing_open": "Nothing is left open that the studio has words for.",
     "guidance_interval": "Guidance acts only between two noise levels, so that the composition forms freely and the "
     "images differ more.",
     "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "

@@ -11,6 +11,7 @@ from studio.compositing import place_reference
 from studio.document import Canvas
 from studio.formats import open_any
 from studio.rivals import INTERVAL
+from studio.variants import opened
 from tests.e2e.driver import Driver
 
 
@@ -89,3 +90,23 @@ def test_a_layer_counts_only_inside_its_polygon(user: Driver, cutout: Path, tmp_
     alpha = np.asarray(library.open(avoid.picture).getchannel("A"))
     assert counts is not None and not counts[:, 101:].any()
     assert np.array_equal(counts[:, :99], alpha[:, :99]) and alpha[:, :99].any()
+
+
+def test_what_is_open_is_filled_in(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    user.fill("Words", "car")
+    user.page.evaluate(
+        "() => document.querySelector('[data-ready]').decollage.store.patch({ prompt: 'a car at night' })"
+    )
+    user.tab("Scene")
+    user.page.locator("summary", has_text="Other ways to differ").click()
+    user.button("Fill in what is open").click()
+    user.wait("document.querySelector('[data-ready]').decollage.store.doc.variants")
+    document = user.doc()
+    assert document["prompt"] == opened("a car at night")
+    assert document["layers"][0]["prompt"] == opened("a car")
+    user.button("Fill in what is open").click()
+    expect(user.page.get_by_text("Nothing is left open")).to_be_visible()
+    user.button("Undo").click()
+    assert (user.doc()["prompt"], user.doc()["variants"]) == ("a car at night", False)
+    expect(user.page.get_by_text("Nothing is left open")).to_be_hidden()

@@ -55,6 +55,26 @@
     const exact = D.check("Compare every part", patch("exact_match"), { about: words.exact_match.hint });
 
     const variants = D.check("Variants", patch("variants"), { about: words.variants.hint });
+    const fill = D.textButton("plus", "Fill in what is open", fillIn, { kind: "dc-wide", title: words.open.hint });
+    const noFill = h("p", { class: "dc-quiet", role: "status" });
+    let toldOf = null; // the document that noFill is about
+
+    /** One step of the history; what was typed meanwhile is kept, and nothing filled in. */
+    async function fillIn() {
+      const before = store.doc;
+      let said = words.nothing_open.hint;
+      try {
+        const found = await app.fillIn();
+        if (store.doc !== before) return;
+        if (found) said = app.attempt(() => store.say(found.prompt, found.words)) ?? "";
+      } catch {
+        said = "The server did not answer; try again.";
+      }
+      noFill.textContent = said;
+      toldOf = store.doc;
+      show();
+    }
+
     const cads = D.slider(words.cads, (value) => store.patch({ cads: value ?? 0 }, "doc:cads"));
     const high = D.slider(words.cads_high, patch("cads_high"));
     const low = D.slider(words.cads_low, patch("cads_low"));
@@ -84,6 +104,8 @@
         "Other ways to differ",
         false,
         variants.element,
+        fill,
+        noFill,
         cads.element,
         high.element,
         low.element,
@@ -106,6 +128,7 @@
       exact.show(doc.exact_match);
       exact.element.hidden = finer.hidden && doc.avoids.length === 0; // it counts for references, too
       variants.show(doc.variants);
+      noFill.hidden = toldOf !== doc || !noFill.textContent;
       cads.show(doc.cads);
       high.show(doc.cads_high, app.usual("cads_high"));
       low.show(doc.cads_low, app.usual("cads_low"));
