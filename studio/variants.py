@@ -74,14 +74,15 @@ def alternatives(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def variant(texts: Sequence[str], number: int) -> tuple[str, ...]:
     """The ``texts`` of the image with this ``number`` (its seed, 0 or more): one option in place of each group.
 
-    The number is counted in the mixed radix of the groups' sizes. The first group takes its lowest digit, so it changes
-    from image to image; each other one adds the choice of the group before to its own digit, so that it changes too,
-    and any run of as many images as there are combinations has each combination once. Text without groups stays as it
-    is. Errors as in `alternatives`.
+    The number is counted in the mixed radix of the groups' sizes. The group with most options, the first of several,
+    takes its lowest digit, so it changes from image to image and has no option twice before it has had all; each other
+    one adds the choice of the group before to its own digit, so that it mostly changes too, and any run of as many
+    images as there are combinations has each combination once. Text without groups stays as it is. Errors as in
+    `alternatives`.
     """
     chosen: dict[str, str] = {}
     before = 0
-    for group, options in alternatives(texts).items():
+    for group, options in sorted(alternatives(texts).items(), key=lambda item: -len(item[1])):
         number, digit = divmod(number, len(options))
         before = (digit + before) % len(options)
         chosen[group] = options[before]

@@ -43,6 +43,14 @@ def test_two_groups_do_not_go_in_step() -> None:
     assert len(set(pairs)) == 4 and all(one[0] != next_[0] for one, next_ in itertools.pairwise(pairs))
 
 
+def test_the_largest_group_has_no_option_twice_before_all() -> None:
+    for start in range(8):
+        said = prompts("{palm tree|palm} and {a red|a blue|an orange} car", range(start, start + 3))
+        assert len({text.split(" and ")[1] for text in said}) == 3, "wherever in the text it stands"
+    every = prompts("{palm tree|palm} and {a red|a blue|an orange} car", range(6))
+    assert len(set(every)) == combinations(["{palm tree|palm} and {a red|a blue|an orange} car"]) == 6
+
+
 def test_equal_groups_say_the_same_in_all_texts() -> None:
     for number in range(5):
         scene, words, other = variant(["a {red|blue} car", "{red|blue} car", "{blue|red} hat"], number)
