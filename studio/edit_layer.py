@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -30,6 +30,9 @@ from studio.document import Canvas, Collage, Layer
 from studio.formats import png
 from studio.pictures import Library, read_pixels
 from studio.to_request import avoid_requests, to_request
+
+if TYPE_CHECKING:
+    from pipelines.measure.encoders import PictureFeatures
 
 MAX_FEATHER = 256.0
 FAINT = 0.05
@@ -72,15 +75,18 @@ class Edit:
         there = self.mask == 0
         return int(np.abs(whole[there].astype(np.int16) - self.picture[there]).max(initial=0))
 
-    def finish(self, result: RenderResult, pictures: PictureStore) -> RenderResult:
+    def finish(
+        self, result: RenderResult, pictures: PictureStore, features: PictureFeatures | None = None
+    ) -> RenderResult:
         """A finished run of `request` with whole pictures and a report that says so.
 
         ``report["edit"]`` tells the ``layer`` and its ``id``, the ``box`` of the canvas that was run, the size it was
         ``run_at`` and the sha256 of the pixels that it was done ``on``. Numbers are of the crop, but ``changed``, the
         share of the whole picture's pixels that changed, and ``outside``, with the largest difference there.
+        ``features`` replaces the embedded CLIP in what compares pictures.
         """
         whole = tuple(self.paste(part) for part in result.pictures)
-        made = measured(result, pictures)
+        made = measured(result, pictures, features)
         numbers: Any = made.report.get("numbers", {})
         found = {
             **numbers,
@@ -98,7 +104,9 @@ class Edit:
             made, pictures=whole, report={**made.report, "edit": edit, "numbers": found}
         )
 
-    def pasted(self, events: Generator[Event], pictures: PictureStore) -> Generator[Event]:
+    def pasted(
+        self, events: Generator[Event], pictures: PictureStore, features: PictureFeatures | None = None
+    ) -> Generator[Event]:
         """The events of a run of `request`, every picture in them whole, the result as `finish` has it."""
         with closing(events):
             for event in events:
@@ -106,7 +114,7 @@ class Edit:
                     case Preview() | ImageDone():
                         yield dataclasses.replace(event, picture=self.paste(event.picture))
                     case Finished(result=result):
-                        yield Finished(self.finish(result, pictures))
+                        yield Finished(self.finish(result, pictures, features))
                     case _:
                         yield event
 

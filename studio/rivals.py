@@ -13,7 +13,7 @@ from types import MappingProxyType
 from pipelines.errors import FieldError
 from studio.document import Collage
 from studio.to_request import defaults_of
-from studio.variants import combinations, variant
+from studio.variants import combinations, texts_of, variant
 
 INTERVAL = (0.28, 5.42)
 """Where it has no interval: the paper's for Stable Diffusion XL (arXiv 2404.07724)."""
@@ -59,18 +59,23 @@ DEFAULT = (
 
 def has_alternatives(collage: Collage) -> bool:
     """Whether the prompt or the words of a layer that shows leave something to choose."""
-    return _chooses(collage) and combinations(_texts(collage)) > 1
+    return _chooses(collage) and combinations(texts_of(collage)) > 1
 
 
-def rivals(collage: Collage, names: tuple[str, ...] = DEFAULT) -> dict[str, Collage]:
+def rivals(
+    collage: Collage, names: tuple[str, ...] = DEFAULT, *, written: Collage | None = None
+) -> dict[str, Collage]:
     """The collages to render, by name, in order; ``collage`` has a seed and two images or more.
 
-    A name is "off" or ways joined by "+". Those with variants are left out where there are no alternatives. Raises
+    A name is "off" or ways joined by "+". Those with variants are left out where there are no alternatives. Where what
+    a collage leaves open was filled in (`variants.opened_collage`), ``written`` is the collage before: all settings but
+    those with variants leave it open. Raises
     `FieldError` for an unknown name, a missing seed and a single image.
     """
     if collage.seed is None or collage.images < 2:
         raise FieldError("a comparison needs a seed and at least 2 images; set them.")
-    texts = variant(_texts(collage), collage.seed) if _chooses(collage) else _texts(collage)
+    plain = written or collage
+    texts = variant(texts_of(plain), collage.seed) if _chooses(plain) else texts_of(plain)
     words = iter(texts[1:])
     layers = [layer.replace(prompt=next(words)) if layer.visible else layer for layer in collage.layers]
     off = collage.replace(
@@ -91,10 +96,6 @@ def rivals(collage: Collage, names: tuple[str, ...] = DEFAULT) -> dict[str, Coll
     return found
 
 
-def _texts(collage: Collage) -> tuple[str, ...]:
-    return (collage.prompt, *(layer.prompt for layer in collage.layers if layer.visible))
-
-
 def _chooses(collage: Collage) -> bool:
     """Whether braces are meant as alternatives; elsewhere they are text like any other."""
-    return collage.variants or any(_ALTERNATIVES.search(text) for text in _texts(collage))
+    return collage.variants or any(_ALTERNATIVES.search(text) for text in texts_of(collage))

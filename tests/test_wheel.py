@@ -52,6 +52,7 @@ def test_wheel_carries_data_and_no_training(wheel: Path) -> None:
         "pipelines/embedded/weights/model_index.json",
         "studio/canvas/static/vendor/konva.min.js",
         "studio/drawer/index.json",
+        "studio/open_words.json",
         "presets/evening.collage",
     ):
         assert wanted in names

@@ -9,6 +9,9 @@ from pipelines.errors import UnsupportedError
 if TYPE_CHECKING:
     from pipelines.families.base import Family
 
+LOOK_FAMILIES = ("sd", "sdxl", "flux")
+"""Where looks can be learned, known without torch; each family says so of itself (`encoders`), and a test compares."""
+
 
 def families() -> dict[str, type[Family]]:
     """All families by name."""

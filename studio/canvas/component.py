@@ -20,6 +20,7 @@ from studio.document import Collage
 from studio.field_errors import field_schema
 from studio.phrases import place_phrases
 from studio.suggest import suggest as suggest_values
+from studio.variants import opened_texts
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
@@ -71,13 +72,30 @@ def _versioned(name: str) -> str:
 
 def weave(data: dict[str, Any]) -> str:
     """The full prompt of a scene: ``data`` is {"prompt": text, "words": [text of each layer, …]}."""
+    read = _scene(data)
+    return "" if read is None else place_phrases(*read)[0]
+
+
+def fill_in(data: dict[str, Any]) -> dict[str, Any] | None:
+    """What a scene leaves open, filled in as alternatives (`studio.variants.opened_texts`); None where nothing is open.
+
+    ``data`` is as in `weave`, and so is what comes back.
+    """
+    read = _scene(data)
+    if read is None:
+        return None
+    prompt, words = opened_texts(*read)
+    return None if (prompt, words) == read else {"prompt": prompt, "words": list(words)}
+
+
+def _scene(data: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    """Prompt and layers' words that a page sent, None where there is no prompt or it is too long."""
     prompt, words = data.get("prompt"), data.get("words")
     most = field_schema(Collage, ("prompt",))["maxLength"]
     if not isinstance(prompt, str) or len(prompt) > most or not isinstance(words, list):
-        return ""
+        return None
     longest = field_schema(Collage, ("layers", 0, "prompt"))["maxLength"]
-    layers = [one[:longest] for one in words[: most_of("layers")] if isinstance(one, str)]
-    return place_phrases(prompt, layers)[0]
+    return prompt, tuple(one[:longest] for one in words[: most_of("layers")] if isinstance(one, str))
 
 
 def suggest(data: Any) -> list[dict[str, Any]]:
@@ -118,7 +136,7 @@ class CollageCanvas(gr.HTML):
             "js_on_load": _MOUNT,
             "apply_default_css": False,
             "head": head(),
-            "server_functions": [weave, suggest],
+            "server_functions": [weave, fill_in, suggest],
         }
         super().__init__(value=value, settings=settings, run=run, saved=saved, **{**rest, **fixed})
 

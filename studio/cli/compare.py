@@ -24,6 +24,7 @@ from studio.pictures import Library
 from studio.rivals import DEFAULT, OFF, rivals
 from studio.sheet import sheet
 from studio.to_request import to_request
+from studio.variants import NOTHING_OPEN, opened_collage
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
@@ -58,6 +59,7 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, as in render; repeatable."),
     ] = None,
+    fill: options.Open = False,
     features: options.Features = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -73,7 +75,8 @@ def compare(
     """Render one collage with off, noise on the words (CADS), a guidance interval, prompt variants, NegToMe, and sums.
 
     All settings have the same seeds. Strengths are the collage's own where it has them. Variants need alternatives such
-    as {red|blue} in the prompt; without them these settings are left out. DIR gets every picture with its collage
+    as {red|blue} in the prompt; without them these settings are left out. --open writes them for what the prompt leaves
+    open, and the other settings leave it open. DIR gets every picture with its collage
     inside, NAME-compare.png (a row a setting, nothing selected) and NAME-compare.json. One line a setting goes to
     stdout, tabs between: name, mean similarity of the pictures, Vendi, seconds, and how many more than off in percent.
 
@@ -85,12 +88,15 @@ def compare(
     collage, library = load(file)
     given = {"seed": seed, "images": images, "model": model}
     collage = collage.replace(**{field: value for field, value in given.items() if value is not None})
-    collage = apply_settings(collage, settings or ())
+    collage = apply_settings(collage, settings or (), library)
     if collage.seed is None:
         collage = collage.replace(seed=1)
     if collage.images == 1 and images is None:
         collage = collage.replace(images=IMAGES)
-    asked = rivals(collage, tuple(only or DEFAULT))
+    filled = opened_collage(collage) if fill else collage
+    if fill and filled is collage:
+        print(f"decollage: warning: {NOTHING_OPEN}", file=sys.stderr)
+    asked = rivals(filled, tuple(only or DEFAULT), written=collage)
     stores = {name: PictureStore() for name in asked}
     prepared = {name: to_request(one, library, stores[name]) for name, one in asked.items()}
     make_folder(out)

@@ -38,6 +38,14 @@ Controlnet = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read weights that can run code; only if you trust them.")
 ]
+Open = Annotated[
+    bool,
+    typer.Option(
+        "--open",
+        help="Fill in what prompt and words leave open of what the embedded model knows (colours, skin tones, genders, "
+        "synonyms), another combination in each image.",
+    ),
+]
 Features = Annotated[
     str | None,
     typer.Option(

@@ -41,6 +41,7 @@ from studio.formats import png
 from studio.pictures import Library
 from studio.sizes import size
 from studio.to_request import Prepared, to_request
+from studio.variants import NOTHING_OPEN, opened_collage
 
 if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures
@@ -61,11 +62,13 @@ def render(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3; repeatable.",
+            help="Change a field: steps=20, background.harmonize=1, layers.NAME.harmonize=0.3, avoids.NAME.mask=FILE, "
+            "avoids.NAME.layer=NAME; repeatable.",
         ),
     ] = None,
     avoid: avoiding.Avoids = None,
     style: avoiding.Styles = None,
+    fill: options.Open = False,
     features: options.Features = None,
     only: Annotated[
         str | None,
@@ -114,7 +117,12 @@ def render(
     for file, picture in sources(files or [], only, on):
         collage, library = load(file)
         collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
-        collage = apply_settings(collage, settings or ())
+        collage = apply_settings(collage, settings or (), library)
+        if fill:
+            filled = opened_collage(collage)
+            if filled is collage:
+                _warn(Warned(NOTHING_OPEN))
+            collage = filled
         store, name = PictureStore(), find(file).resolve().stem
         prepared: Prepared | Edit
         if only is None or picture is None:
@@ -148,7 +156,7 @@ def render(
         run = _Run(name, collage, library, prepared, store, out, seen)
         events = engine.render(prepared.request, store, watch=collage.watch)
         if isinstance(prepared, Edit):
-            events = prepared.pasted(events, store)
+            events = prepared.pasted(events, store, seen)
         with contextlib.closing(events):
             run.follow(events)
 

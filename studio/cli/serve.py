@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from studio.cli import options
+from studio.cli.render import encoder
 
 
 def serve(
@@ -20,6 +21,7 @@ def serve(
         list[str] | None,
         typer.Option(help="Offer this model too, and download it at its first render; repeatable."),
     ] = None,
+    features: options.Features = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -33,11 +35,13 @@ def serve(
 ) -> None:
     """Open the studio in the browser, until interrupted.
 
-    Exit codes: 1 the page cannot start, as when the port is taken; 130 interrupted, which is how it ends.
+    Exit codes: 1 the page cannot start, as when the port is taken or features are not found; 130 interrupted, which is
+    how it ends.
     """
     how = options.build(
         dtype, device, device_map, offload, quantize, lora, config, controlnet, allow_pickle, ip_adapter
     )
+    seen = encoder(features)  # now, so that a wrong name is said before the page opens
     from studio.ui import launch  # only here: Gradio takes seconds to load
 
-    launch(host=host, port=port, share=share, browser=browser, models=model or (), options=how)
+    launch(host=host, port=port, share=share, browser=browser, models=model or (), options=how, features=seen)

@@ -5,49 +5,58 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from pipelines.errors import FieldError
+from pipelines.errors import DocumentError, FieldError
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import field_schema
+from studio.pictures import Library
 
 Part = TypeVar("Part", bound=Layer | Avoid)
+PICTURES = ("picture", "mask")
+"""Fields that name pictures."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _BARE_POINT = re.compile(r"^(-?)\.(?=\d)")
 """Numbers as people write them: JSON wants a 0 before the point."""
 
 
-def apply_settings(collage: Collage, settings: Iterable[str]) -> Collage:
+def apply_settings(collage: Collage, settings: Iterable[str], library: Library) -> Collage:
     """The collage with all settings applied, in order.
 
     A setting is ``FIELD=VALUE``, ``canvas.FIELD=VALUE``, ``background.FIELD=VALUE``,
     ``layers.NAME.FIELD=VALUE`` or ``avoids.NAME.FIELD=VALUE``; NAME is a name or an id, and ``null`` brings
-    the default back. Raises `FieldError`.
+    the default back. Where a field holds a picture, VALUE is a file, which goes into ``library``, or the sha256 of one
+    that is there; the ``layer`` of a reference is one by name or id. Raises `FieldError`, `PictureError`.
     """
     for setting in settings:
         try:
-            collage = _apply(collage, setting)
-        except FieldError as error:
-            raise FieldError(f"--set {setting}: {error}") from None
+            collage = _apply(collage, setting, library)
+        except DocumentError as error:
+            raise type(error)(f"--set {setting}: {error}") from None
     return collage
 
 
-def _apply(collage: Collage, setting: str) -> Collage:
+def _apply(collage: Collage, setting: str, library: Library) -> Collage:
     key, equals, text = setting.partition("=")
     group, dot, rest = key.strip().partition(".")
     if not equals or not group:
         raise FieldError("it is not of the form FIELD=VALUE; write for example steps=20.")
     if not dot:
-        return collage.replace(**{group: _value(Collage, group, text)})
+        return collage.replace(**{group: _value(Collage, group, text, library)})
     if group in ("canvas", "background"):
         part = getattr(collage, group)
-        return collage.replace(**{group: part.replace(**{rest: _value(type(part), rest, text)})})
+        return collage.replace(**{group: part.replace(**{rest: _value(type(part), rest, text, library)})})
     if group in ("layers", "avoids"):
         name, _, field = rest.rpartition(".")
         parts: tuple[Layer | Avoid, ...] = getattr(collage, group)
         chosen = named(parts, name, group)
-        changed = chosen.replace(**{field: _value(type(chosen), field, text)})
+        value = _value(type(chosen), field, text, library)
+        if group == "avoids" and field == "layer" and value is not None:
+            value = named(collage.layers, value, "layers").id
+        changed = chosen.replace(**{field: value})
         return collage.replace(**{group: [changed if part is chosen else part for part in parts]})
     raise FieldError(
         f"there is no {group!r} to set; use canvas, background, layers, avoids or a field's name."
@@ -66,10 +75,12 @@ def named(parts: Sequence[Part], name: str, group: str) -> Part:
     raise FieldError(f"no {group[:-1]} is called {name!r}; there are: {names}.")
 
 
-def _value(model: type[BaseModel], field: str, text: str) -> Any:
-    """JSON, except for fields that hold text: those take it as it stands."""
+def _value(model: type[BaseModel], field: str, text: str, library: Library) -> Any:
+    """JSON, except for fields that hold text: those take it as it stands, and those of pictures a file's digest."""
     if text == "null":
         return None
+    if field in PICTURES and field in model.model_fields and not _DIGEST.fullmatch(text):
+        return library.add(Path(text))
     if field_schema(model, (field,)).get("type") == "string":
         return text
     try:

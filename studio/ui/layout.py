@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault(
     "GRADIO_ANALYTICS_ENABLED", "False"
@@ -28,6 +28,9 @@ from studio.ui.run import Decorator, GetEngine, Runner
 from studio.ui.settings import DRAWER, offered_models, settings
 from studio.ui.start import first_page
 
+if TYPE_CHECKING:
+    from pipelines.measure.encoders import PictureFeatures
+
 _HOUR = 3600
 
 
@@ -37,12 +40,13 @@ def build(
     engine: GetEngine | None = None,
     gpu: Decorator | None = None,
     options: LoadOptions | None = None,
+    features: PictureFeatures | None = None,
 ) -> gr.Blocks:
     """The studio as a Gradio app, not yet launched (`launch_options` has what `launch` needs).
 
     ``models`` are offered whether or not they are on this machine; ``engine`` gives the engine (default: the one
     shared with the command line); ``gpu`` decorates the render function on ZeroGPU; ``options`` are those it loads
-    models with, which tell what the models can do.
+    models with, which tell what the models can do; ``features`` measure similarity in place of the embedded CLIP.
     """
     folder = Path(get_upload_folder())
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +58,8 @@ def build(
     cards = offered_models(models)
     jobs, uploads = Jobs(), Uploads(folder)
     files = Files(jobs, uploads, keep)
-    runner = Runner(jobs, uploads, keep, tuple(card.name for card in cards), engine or _default_engine, gpu)
+    names = tuple(card.name for card in cards)
+    runner = Runner(jobs, uploads, keep, names, engine or _default_engine, gpu, features)
 
     demo = gr.Blocks(
         title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, 48 * _HOUR)
@@ -97,10 +102,12 @@ def launch(
     browser: bool = True,
     models: Sequence[str] = (),
     options: LoadOptions | None = None,
+    features: PictureFeatures | None = None,
 ) -> None:
     """Open the studio and serve it until interrupted, which raises `KeyboardInterrupt`.
 
-    ``models`` are offered beside the embedded one, ``options`` say how models are loaded. Raises `ModelError` for an
+    ``models`` are offered beside the embedded one, ``options`` say how models are loaded, ``features`` measure
+    similarity in place of the embedded CLIP. Raises `ModelError` for an
     unknown model, `EngineError` when the port is taken.
     """
 
@@ -109,7 +116,8 @@ def launch(
 
         return default_engine(options)
 
-    demo = build(models=tuple(dict.fromkeys(("embedded", *models))), engine=engine, options=options)
+    offered = tuple(dict.fromkeys(("embedded", *models)))
+    demo = build(models=offered, engine=engine, options=options, features=features)
     try:
         demo.launch(
             server_name=host,

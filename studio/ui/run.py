@@ -23,6 +23,7 @@ from studio.ui.report import Keep, Report, as_sentence
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
+    from pipelines.measure.encoders import PictureFeatures
 
 GetEngine = Callable[[], "Engine"]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -30,7 +31,10 @@ Update = dict[str, Any]
 
 
 class Runner:
-    """Renders for all tabs. ``engine`` is asked for when the first render comes; ``gpu`` is ZeroGPU's decorator."""
+    """Renders for all tabs. ``engine`` is asked for when the first render comes; ``gpu`` is ZeroGPU's decorator.
+
+    ``features`` measure similarity in the numbers that go with the pictures, None the embedded CLIP.
+    """
 
     def __init__(
         self,
@@ -40,9 +44,10 @@ class Runner:
         models: tuple[str, ...],
         engine: GetEngine,
         gpu: Decorator | None,
+        features: PictureFeatures | None = None,
     ) -> None:
         self.jobs, self.uploads, self.keep, self.models = jobs, uploads, keep, models
-        self._engine = engine
+        self._engine, self._features = engine, features
         self._on_gpu = gpu(_render_elsewhere) if gpu else None
 
     def render(self, page: dict[str, Any] | None, request: gr.Request) -> Generator[Update]:
@@ -80,13 +85,13 @@ class Runner:
         yield report.plain
         stream = self._events(prepared.request, store, job, collage.watch)
         if isinstance(prepared, Edit):
-            stream = prepared.pasted(stream, store)
+            stream = prepared.pasted(stream, store, self._features)
         with closing(stream) as events:
             for event in events:
                 if job.cancel.is_set():
                     raise Cancelled("the run was stopped.")
                 if isinstance(event, Finished) and not isinstance(prepared, Edit):
-                    event = Finished(measured(event.result, store))
+                    event = Finished(measured(event.result, store, self._features))
                 report.take(event)
                 yield report.plain
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import presets
+from pipelines.families import LOOK_FAMILIES
 from pipelines.loading import LoadOptions, no_shape
 from pipelines.models import CARDS, ModelCard, card
 from pipelines.request import EDGES, MAX_LEVEL
@@ -120,6 +121,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
         "guidance": one.guidance,
         "usual": defaults(one),
         "side": one.side,
+        "look": one.family in LOOK_FAMILIES,
         "look_steps": one.look_steps,
         "unet": unet,
         "image_prompt": one.ip_adapter is not None or (options.ip_adapter is not None and unet),

@@ -114,6 +114,11 @@ WORDS: dict[str, Word] = {
     "cads_low": Word(
         "None below", "Part of the run, 1 its start, below which the words are left alone (tau 1 in CADS)."
     ),
+    "cads_mix": Word(
+        "Brought back",
+        "How far the disturbed words are brought back to the mean and deviation they had, so that they still read as "
+        "words (psi in CADS). 0 leaves them as the noise made them.",
+    ),
     "window": Word(
         "First part of the run",
         "Avoid and Spread act in this share of the steps, from the first on, when the composition forms (t_start and "
@@ -143,6 +148,8 @@ WORDS: dict[str, Word] = {
 HINTS: dict[str, str] = {
     "no_image_prompt": "This model has no IP-Adapter. Learn look is alike and works with Stable Diffusion 1, 2 and XL, "
     "FLUX.1 and the embedded model.",
+    "no_look": "This model learns no looks: that is for Stable Diffusion 1, 2 and XL, FLUX.1 and the embedded model. "
+    "Lower Harmonize instead, which keeps the cut-out's own look.",
     "prompt": "What this layer is, in a few words. They are looked for in the scene prompt, and put at its end if they "
     "are not there.",
     "look": "Learns from this cut-out what it looks like, before the run, and says it before the layer's words "
@@ -168,11 +175,16 @@ HINTS: dict[str, str] = {
     "made": "The picture itself, or a blurred or noisy copy made of it (quality guidance).",
     "spread_by": "Guidance steers the images apart and leaves alone what reads the prompt; the push of the paper moves "
     "both. Without guidance it is always the push.",
+    "exact_match": "Every part of the other images, and of references, is compared. Off, only one of four is, on grids "
+    "so fine that the model's card says so: faster, a little rougher. Elsewhere both are the same.",
     "spread_match": "What an image is pushed away from. The first of the batch is the paper's rule; it then does not "
     "move itself.",
     "spread_parts": "In which part of the model the images push each other.",
     "variants": "Write alternatives as {red|blue|green} in the prompt or in a layer's words: each image of a render "
     "takes another combination. Where it is off, braces are ordinary text.",
+    "open": "Writes alternatives for what prompt and words leave open of what the embedded model knows: colours, skin "
+    "tones, genders, synonyms. What they say stays.",
+    "nothing_open": "Nothing is left open that the studio has words for.",
     "guidance_interval": "Guidance acts only between two noise levels, so that the composition forms freely and the "
     "images differ more.",
     "alone": "Renders this layer anew, with its own words and strengths, on the result that is shown or the newest; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -146,3 +147,20 @@ def collages(few_pictures: Library) -> st.SearchStrategy[Collage]:
         return draw(collages)
 
     return documents()
+
+
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DINOv2 to which all pictures are alike: what it measures is known, and nobody else measures it."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_ratio": 1}
+    model = Dinov2Model(Dinov2Config(**small, image_size=32, patch_size=8))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.layernorm.bias.fill_(1)
+    folder = tmp_path_factory.mktemp("blind")
+    model.save_pretrained(folder)
+    return folder

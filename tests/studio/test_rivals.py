@@ -11,6 +11,7 @@ from pipelines.models import card
 from studio.document import Collage, Layer
 from studio.rivals import DEFAULT, INTERVAL, has_alternatives, rivals
 from studio.to_request import DEFAULTS
+from studio.variants import opened_collage
 
 DIGEST = "a" * 64
 ASKED: dict[str, Any] = {"prompt": "a {red|blue} car", "seed": 3, "images": 2}
@@ -74,3 +75,18 @@ def test_a_seed_and_a_batch_are_needed(change: dict[str, Any]) -> None:
 def test_unknown_ways_are_refused_by_name() -> None:
     with pytest.raises(FieldError, match="no way is called 'magic'"):
         rivals(Collage(**ASKED), ("negtome+magic",))
+
+
+def test_what_was_filled_in_is_said_with_variants_alone() -> None:
+    layer = Layer(id="one", picture=DIGEST, x=1.0, y=1.0, prompt="car")
+    written = Collage(prompt="a car at night", seed=3, images=2, layers=(layer,))
+    filled = opened_collage(written)
+    found = rivals(filled, written=written)
+    assert tuple(found) == DEFAULT
+    assert found["off"] == written
+    assert found["negtome"] == written.replace(spread=found["negtome"].spread)
+    assert (found["variants"].prompt, found["variants"].layers) == (filled.prompt, filled.layers)
+    said = rivals(filled)["off"]
+    assert said.prompt != "a car at night" and "{" not in said.prompt, (
+        "else all say what the first image says"
+    )

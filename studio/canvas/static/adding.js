@@ -97,6 +97,18 @@
     }
   };
 
+  /** A layer's picture as a reference, and as its mask what the layer's own mask and polygon keep. */
+  Adding.avoidLayer = async function avoidLayer(layer) {
+    const { picture } = layer;
+    try {
+      const mask = layer.clip ? await this.sendFile(await this.pictures.cutMask(layer)) : layer.mask;
+      this.attempt(() => this.store.addAvoid({ ...this.settings.avoid, picture, mask, name: D.labelOf(layer) }));
+    } catch (error) {
+      if (!(error instanceof D.Refused)) throw error;
+      this.results.fail(error.message);
+    }
+  };
+
   Adding.pickCollage = async function pickCollage() {
     const [file] = await pick(".collage,.zip,.png", false);
     if (file) await this.openCollage(file);

@@ -24,10 +24,9 @@
         store.addAvoid({ ...app.settings.avoid, ...app.settings.ready.style, picture: file, name }), "reference"), {
       kind: "dc-wide",
     });
-    const ofLayer = D.textButton("plus", "Avoid the selected layer's picture", () => {
-      const { picture, mask } = store.current;
-      app.attempt(() => store.addAvoid({ ...app.settings.avoid, picture, mask, name: D.labelOf(store.current) }));
-    }, { kind: "dc-wide" });
+    const ofLayer = D.textButton("plus", "Avoid the selected layer's picture", () => app.avoidLayer(store.current), {
+      kind: "dc-wide",
+    });
     const guides = D.fold(
       "Quality and style",
       false,

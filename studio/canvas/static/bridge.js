@@ -204,6 +204,13 @@
       }
     }
 
+    /** What prompt and words leave open, filled in: {prompt, words of the visible layers}, null where nothing is open. */
+    async fillIn() {
+      const { prompt, layers } = this.store.doc;
+      const words = layers.filter((layer) => layer.visible).map((layer) => layer.prompt);
+      return this.server.fill_in({ prompt, words });
+    }
+
     stop() {
       this.trigger("dc_stop");
     }

@@ -233,7 +233,10 @@
     const show = (value) => {
       input.checked = value;
     };
-    return { element, show, input };
+    const allow = (possible) => {
+      input.disabled = !possible;
+    };
+    return { element, show, input, allow };
   }
 
   /** A heading that folds what is under it away. */

@@ -59,6 +59,8 @@
     let shownRefused = null;
 
     const look = D.check("Learn look", change("look"), { about: words.look.hint });
+    const noLook = h("p", { class: "dc-quiet", role: "note", text: words.no_look.hint });
+    look.element.append(noLook);
     const looks = Object.fromEntries(
       ["look_vectors", "look_steps"].map((word) => {
         const { label, min, max, hint } = words[word];
@@ -134,6 +136,8 @@
       for (const word of STRENGTHS) sliders[word].show(layer[word], app.usual(word));
       sort(layer);
       look.show(layer.look);
+      noLook.hidden = app.model.look;
+      look.allow(app.model.look || layer.look); // what is set can be taken back
       howLook.hidden = !layer.look;
       looks.look_vectors.show(layer.look_vectors, "as the words");
       looks.look_steps.show(layer.look_steps, app.model.look_steps);

@@ -1,5 +1,5 @@
 /* Pictures in the browser: loaded once per address, reduced to proxies, cut by clip and mask, and asked for alpha.
- * The originals stay on the server; nothing here is sent back. */
+ * The originals stay on the server; nothing is sent back but masks that are drawn here. */
 (() => {
   "use strict";
   const D = (globalThis.Decollage ??= {});
@@ -52,6 +52,22 @@
         data[at + 3] = Math.round(0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]);
       }
       pen.putImageData(pixels, 0, 0);
+    }
+    return canvas;
+  }
+
+  /** Leaves of a canvas, stretched over a layer's picture, what the layer's mask (loaded) and clip polygon keep. */
+  function cut(canvas, layer, mask) {
+    const pen = canvas.getContext("2d");
+    pen.globalCompositeOperation = "destination-in";
+    if (mask) pen.drawImage(asAlpha(mask.canvas), 0, 0, canvas.width, canvas.height);
+    if (layer.clip) {
+      pen.beginPath();
+      for (const [u, v] of layer.clip) {
+        pen.lineTo((u / layer.width) * canvas.width, (v / layer.height) * canvas.height);
+      }
+      pen.closePath();
+      pen.fill("evenodd");
     }
     return canvas;
   }
@@ -116,27 +132,26 @@
         this.load(layer.picture),
         layer.mask ? this.load(layer.mask) : null,
       ]);
-      let canvas = proxy;
-      if (mask || layer.clip) {
-        canvas = draw(proxy, proxy.width, proxy.height);
-        const pen = canvas.getContext("2d");
-        pen.globalCompositeOperation = "destination-in";
-        if (mask) pen.drawImage(asAlpha(mask.canvas), 0, 0, canvas.width, canvas.height);
-        if (layer.clip) {
-          pen.beginPath();
-          for (const [u, v] of layer.clip) {
-            pen.lineTo((u / layer.width) * canvas.width, (v / layer.height) * canvas.height);
-          }
-          pen.closePath();
-          pen.fill("evenodd");
-        }
-      }
+      const whole = !mask && !layer.clip;
+      const canvas = whole ? proxy : cut(draw(proxy, proxy.width, proxy.height), layer, mask);
       const factor = Math.min(1, THUMB / Math.max(canvas.width, canvas.height));
       const small = draw(canvas, canvas.width * factor, canvas.height * factor);
       const data = small.getContext("2d").getImageData(0, 0, small.width, small.height);
       const painted = { key, canvas, alpha: data };
       this.painted.set(layer.id, painted);
       return painted;
+    }
+
+    /** What clip and mask keep of the layer's picture, as a PNG to upload: white there, clear elsewhere. */
+    async cutMask(layer) {
+      const mask = layer.mask ? await this.load(layer.mask) : null;
+      const factor = Math.min(1, PROXY / Math.max(layer.width, layer.height));
+      const canvas = surface(layer.width * factor, layer.height * factor);
+      const pen = canvas.getContext("2d");
+      pen.fillStyle = "#fff";
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      const blob = await new Promise((resolve) => cut(canvas, layer, mask).toBlob(resolve, "image/png"));
+      return new File([blob], "mask.png", { type: "image/png" });
     }
 
     /** Alpha in 0..1 of a painted layer at a picture point; opaque while it is not painted yet. */

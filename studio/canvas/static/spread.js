@@ -52,11 +52,33 @@
       { about: words.spread_by.hint },
     );
     const finer = h("div", { class: "dc-stack" }, way.element, threshold.element, match.element, parts.element, every.element);
+    const exact = D.check("Compare every part", patch("exact_match"), { about: words.exact_match.hint });
 
     const variants = D.check("Variants", patch("variants"), { about: words.variants.hint });
+    const fill = D.textButton("plus", "Fill in what is open", fillIn, { kind: "dc-wide", title: words.open.hint });
+    const noFill = h("p", { class: "dc-quiet", role: "status" });
+    let toldOf = null; // the document that noFill is about
+
+    /** One step of the history; what was typed meanwhile is kept, and nothing filled in. */
+    async function fillIn() {
+      const before = store.doc;
+      let said = words.nothing_open.hint;
+      try {
+        const found = await app.fillIn();
+        if (store.doc !== before) return;
+        if (found) said = app.attempt(() => store.say(found.prompt, found.words)) ?? "";
+      } catch {
+        said = "The server did not answer; try again.";
+      }
+      noFill.textContent = said;
+      toldOf = store.doc;
+      show();
+    }
+
     const cads = D.slider(words.cads, (value) => store.patch({ cads: value ?? 0 }, "doc:cads"));
     const high = D.slider(words.cads_high, patch("cads_high"));
     const low = D.slider(words.cads_low, patch("cads_low"));
+    const mix = D.slider(words.cads_mix, patch("cads_mix"));
     const interval = D.check(
       "Guidance in an interval",
       (on) => store.patch({ guidance_interval: on ? settings.interval : null }),
@@ -77,8 +99,20 @@
     const between = h("div", { class: "dc-pair" }, bounds[0].element, bounds[1].element);
 
     const elements = [
-      D.fold("Spread", true, spread.element, finer),
-      D.fold("Other ways to differ", false, variants.element, cads.element, high.element, low.element, interval.element, between),
+      D.fold("Spread", true, spread.element, finer, exact.element),
+      D.fold(
+        "Other ways to differ",
+        false,
+        variants.element,
+        fill,
+        noFill,
+        cads.element,
+        high.element,
+        low.element,
+        mix.element,
+        interval.element,
+        between,
+      ),
     ];
 
     function show() {
@@ -91,11 +125,15 @@
       every.show(doc.spread_every);
       const varies = doc.layers.some((layer) => layer.vary > 0);
       finer.hidden = doc.spread === 0 && !varies;
+      exact.show(doc.exact_match);
+      exact.element.hidden = finer.hidden && doc.avoids.length === 0; // it counts for references, too
       variants.show(doc.variants);
+      noFill.hidden = toldOf !== doc || !noFill.textContent;
       cads.show(doc.cads);
       high.show(doc.cads_high, app.usual("cads_high"));
       low.show(doc.cads_low, app.usual("cads_low"));
-      high.element.hidden = low.element.hidden = doc.cads === 0;
+      mix.show(doc.cads_mix, app.usual("cads_mix"));
+      high.element.hidden = low.element.hidden = mix.element.hidden = doc.cads === 0;
       const span = doc.guidance_interval;
       interval.show(span !== null);
       between.hidden = span === null;

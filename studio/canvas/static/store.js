@@ -122,6 +122,17 @@
       this.#commit({ ...this.doc, ...change }, { tag });
     }
 
+    /** Another prompt and other words of the visible layers, in order, with alternatives: one step of the history. */
+    say(prompt, words) {
+      const { prompt: longest, words: most } = this.limits;
+      if (prompt.length > longest || words.some((one) => one.length > most)) {
+        throw new Refused("With all that is open filled in the text gets too long; write fewer objects.");
+      }
+      const rest = [...words];
+      const layers = this.doc.layers.map((layer) => (layer.visible ? { ...layer, prompt: rest.shift() } : layer));
+      this.#commit({ ...this.doc, prompt, layers, variants: true }, { say: "Filled in what was open." });
+    }
+
     patchBackground(change, tag = null) {
       if (same(this.doc.background, change)) return;
       this.#commit({ ...this.doc, background: { ...this.doc.background, ...change } }, { tag });

@@ -49,5 +49,6 @@ class TestRefusals:
                 plain = tiny.pictures(engine, bare, store)[0]
                 assert not np.array_equal(plain, tiny.pictures(engine, request, store)[0]), word
             else:
-                with pytest.raises(UnsupportedError, match=word.replace("_", " ")):
+                instead = ".*lower harmonize" if word == "look" else ""
+                with pytest.raises(UnsupportedError, match=word.replace("_", " ") + instead):
                     tiny.pictures(engine, request, store)

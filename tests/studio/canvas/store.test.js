@@ -194,3 +194,18 @@ test("suggested values fill what is open, never what is set, in one step of the 
   store.undo();
   assert.deepEqual([store.current.harmonize, store.current.feather], [0, null]);
 });
+
+test("what is filled in is said by prompt and visible layers, in one step of the history", () => {
+  store.limits = { ...store.limits, prompt: 20, words: 10 };
+  store.addLayers([layer("car"), layer("cat", { visible: false }), layer("hat")]);
+  const before = store.past.length;
+  assert.throws(() => store.say("{red|blue} car", ["{red|blue} car", "hat"]), Refused);
+  assert.throws(() => store.say("x".repeat(21), ["car", "hat"]), Refused);
+  assert.equal(store.past.length, before);
+  store.say("a {b|c} car", ["{b|c} car", "a hat"]);
+  assert.deepEqual(store.doc.layers.map((one) => one.prompt), ["{b|c} car", "cat", "a hat"]);
+  assert.deepEqual([store.doc.prompt, store.doc.variants], ["a {b|c} car", true]);
+  assert.equal(store.past.length, before + 1);
+  store.undo();
+  assert.deepEqual([store.doc.prompt, store.layer(id("car")).prompt], ["", "car"]);
+});

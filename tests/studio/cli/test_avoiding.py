@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError, PictureError
 from studio.cli.avoiding import with_references
+from studio.cli.settings import apply_settings
+from studio.compositing import read_mask
+from studio.cutout import cutout
 from studio.document import Avoid, Collage, Layer
 from studio.pictures import Library
 from studio.references import READY
@@ -64,3 +68,43 @@ def test_what_was_there_stays_and_nothing_asked_changes_nothing(collage: Collage
 def test_a_file_that_is_not_there(collage: Collage, library: Library) -> None:
     with pytest.raises(PictureError, match=r"'missing\.png' cannot be read"):
         with_references(collage, library, ["missing.png"], [])
+
+
+def test_a_layer_counts_only_inside_its_polygon(collage: Collage, library: Library) -> None:
+    layer = collage.layers[0].replace(clip=((0, 0), (4, 0), (4, 8), (0, 8)))
+    (avoid,) = with_references(collage.replace(layers=[layer]), library, ["layer:one"], []).avoids
+    assert avoid.picture is not None and avoid.mask is None
+    assert library.size(avoid.picture) == (4, 8)
+    assert np.array_equal(np.asarray(library.open(avoid.picture)), cutout(layer, library, 256))
+    assert library.open(avoid.picture).getextrema() == ((255, 255), (0, 0), (0, 0), (128, 128))
+
+
+def test_references_of_one_name_are_numbered(collage: Collage, library: Library, file: Path) -> None:
+    there = collage.replace(avoids=[Avoid(id="a", name="old result")])
+    asked = [str(file), f"{file}:2", "layer:one", "layer:one", "noisy"]
+    names = [one.name for one in with_references(there, library, asked, [str(file)]).avoids]
+    assert names == [
+        "old result",
+        "old result 2",
+        "old result 3",
+        "red car",
+        "red car 2",
+        "noisy copy",
+        "old result 4",
+    ]
+    long = Layer(id="b", prompt="x" * 200, picture=collage.layers[0].picture, x=0.0, y=0.0)
+    both = with_references(collage.replace(layers=[long]), library, ["layer:b", "layer:b"], []).avoids
+    assert [one.name for one in both] == ["x" * 100, "x" * 97 + " 2"]
+
+
+def test_a_mask_file_and_a_layers_name_confine_a_reference(
+    collage: Collage, library: Library, file: Path, tmp_path: Path
+) -> None:
+    """The whole way of `render`: the file's stem names the reference, its mask is a file, its reach a layer's name."""
+    mask = tmp_path / "left.png"
+    Image.fromarray(np.repeat(np.uint8([[255] * 4 + [0] * 4]), 8, axis=0)).save(mask)
+    avoiding = with_references(collage, library, [str(file)], [])
+    settings = [f"avoids.old result.mask={mask}", "avoids.old result.layer=red car"]
+    (avoid,) = apply_settings(avoiding, settings, library).avoids
+    assert avoid.layer == "one" and avoid.mask is not None
+    assert read_mask(library, avoid.mask).getbbox() == (0, 0, 4, 8)

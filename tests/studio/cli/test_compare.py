@@ -66,3 +66,18 @@ def test_chosen_settings_and_nothing_overwritten(
     assert main([*command, "--only", "magic"]) == 2
     assert "no way is called 'magic'" in capsys.readouterr().err
     assert main([*command[:-1], "1"]) == 2
+
+
+def test_what_is_open_is_filled_in_for_variants_alone(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    command = ["compare", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--images", "2"]
+    command += ["--seed", "0", "--only", "off", "--only", "variants", "--open"]
+    assert main([*command, "--set", "prompt=a cat on a beach"]) == 0
+    told = json.loads((tmp_path / "cats-compare.json").read_text())["settings"]
+    assert told["off"]["prompts"] == ["a cat on a beach"] * 2
+    assert told["variants"]["prompts"] == ["a cat on a beach", "a kitten on a beach"]
+    assert capsys.readouterr().err == ""
+    assert main([*command, "--set", "prompt=a beach"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("decollage: warning: nothing is left open") and said.out.startswith("off\t")

@@ -65,6 +65,22 @@ def test_one_layer_on_a_result(capsys: pytest.CaptureFixture[str], file: Path, t
     assert "'evening-7-the-cat-8.png' had 'the cat' rendered on another picture" in capsys.readouterr().err
 
 
+def test_numbers_are_of_the_features_that_are_named(file: Path, blind: Path, tmp_path: Path) -> None:
+    """Of the crop's pictures, which differ: alike only to what was named."""
+    on = tmp_path / "on.png"
+    Image.new("RGB", (192, 96), "blue").save(on)
+    shared = ["render", str(file), "--only", "a", "--on", str(on), "--seed", "3", "--images", "2"]
+    spread = {}
+    for name, more in {"usual": [], "embedded": ["embedded"], "blind": [str(blind)]}.items():
+        out = tmp_path / name
+        given = [text for one in more for text in ("--features", one)]
+        assert main([*shared, "-o", str(out), *given]) == 0
+        report = png.read_report((out / "on-the-cat-3.png").read_bytes())
+        spread[name] = report["numbers"]["spread"]
+    assert spread["blind"] == {"distance": 0, "vendi": 1}
+    assert spread["usual"] == spread["embedded"] and spread["usual"]["distance"] > 0
+
+
 def test_a_picture_of_another_size_is_one_line(
     capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
 ) -> None:

@@ -299,3 +299,27 @@ def test_the_edges_that_keep_shape_is_shown_are_saved(file: Path, tiny_model: Pa
     assert main(given) == 0
     with Image.open(next(out.glob("*-edges.png"))) as shown:
         assert shown.mode == "L" and shown.getextrema() == (0, 255)
+
+
+def test_what_is_open_is_filled_in(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    command = [
+        "render",
+        str(file),
+        "-o",
+        str(tmp_path),
+        "--model",
+        str(tiny_model),
+        "--steps",
+        "2",
+        "--seed",
+        "0",
+    ]
+    assert main([*command, "--images", "2", "--open"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[-1] for line in lines] == ["a beach, cat", "a beach, kitten"]
+    carried = open_any(tmp_path / "evening-1.png")[0]
+    assert (carried.prompt, carried.layers[0].prompt, carried.variants) == ("a beach", "{cat|kitten}", True)
+    assert main([*command, "--open", "--set", "layers.cat.prompt="]) == 0
+    assert "nothing is left open" in capsys.readouterr().err

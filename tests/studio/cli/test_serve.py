@@ -1,6 +1,6 @@
 """``decollage serve``: the page answers, an interrupt ends it, a taken port is an engine error.
 
-In processes of their own: Gradio leaves sockets open behind a server that did not start.
+Servers run in processes of their own: Gradio leaves sockets open behind a server that did not start.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+
+from studio.cli import main
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [
@@ -49,6 +53,14 @@ def test_an_unknown_model_is_1() -> None:
     )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("decollage: model 'nonesuch' is not known") and done.stderr.count("\n") == 1
+
+
+def test_unknown_features_are_1_before_the_page_opens(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["serve", "--features", str(tmp_path / "nothing"), "--no-browser"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("decollage: features '") and said.err.count("\n") == 1
 
 
 def test_the_page_answers_until_interrupted() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from pipelines.errors import FieldError
+import pytest
+from PIL import Image
+
+from pipelines.errors import FieldError, PictureError
 from studio.cli.settings import apply_settings
 from studio.document import Avoid, Collage, Layer
+from studio.pictures import Library
 
 DIGEST = "a" * 64
 COLLAGE = Collage(
@@ -21,6 +25,7 @@ COLLAGE = Collage(
 
 
 def test_every_kind_of_key() -> None:
+    library = Library()
     changed = apply_settings(
         COLLAGE,
         [
@@ -41,7 +46,9 @@ def test_every_kind_of_key() -> None:
             "spread_every=2",
             "cads=0.25",
             "guidance_interval=[0.3,5.4]",
+            "avoids.far.layer=St. Bernard",
         ],
+        library,
     )
     assert (changed.steps, changed.seed, changed.prompt) == (20, 0, "a = b, 42")
     assert (changed.canvas.width, changed.background.harmonize) == (512, 1)
@@ -52,12 +59,13 @@ def test_every_kind_of_key() -> None:
     assert (changed.layer("one").image_prompt, changed.avoids[0].alpha) == (0.6, -0.5)
     assert (changed.layer("one").vary, changed.cads, changed.guidance_interval) == (1.5, 0.25, (0.3, 5.4))
     assert (changed.spread_match, changed.spread_parts, changed.spread_every) == ("nearest", ("up", "mid"), 2)
+    assert changed.avoids[0].layer == "two" and len(library) == 0
     assert [layer.id for layer in changed.layers] == [layer.id for layer in COLLAGE.layers]
 
 
 def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
-    assert apply_settings(COLLAGE, ["steps=3", "steps=null"]) == COLLAGE
-    assert apply_settings(COLLAGE, ["steps=3", "steps=4"]).steps == 4
+    assert apply_settings(COLLAGE, ["steps=3", "steps=null"], Library()) == COLLAGE
+    assert apply_settings(COLLAGE, ["steps=3", "steps=4"], Library()).steps == 4
 
 
 @pytest.mark.parametrize(
@@ -82,10 +90,28 @@ def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
         ("layers.twin.harmonize=1", "2 layers are called 'twin'; use one of their ids: three, four."),
         ("layers.one.id=two", "two layers have the id 'two'; give each its own."),
         ("avoids.sea.alpha=1", "no avoid is called 'sea'; there are: 'far'."),
+        ("avoids.far.layer=sea", "no layer is called 'sea'; there are: 'cat'"),
+        ("mask=cut.png", "unknown field 'mask'; "),
         ("sampler.steps=1", "there is no 'sampler' to set; use canvas, background, layers, avoids or"),
     ],
 )
 def test_a_bad_setting_is_refused_with_itself_named(setting: str, why: str) -> None:
     with pytest.raises(FieldError) as caught:
-        apply_settings(COLLAGE, [setting])
+        apply_settings(COLLAGE, [setting], Library())
     assert str(caught.value).startswith(f"--set {setting}: {why}")
+
+
+def test_fields_of_pictures_take_files(tmp_path: Path) -> None:
+    file, library = tmp_path / "a=b.png", Library()
+    Image.new("L", (6, 4), 200).save(file)
+    asked = [f"avoids.far.mask={file}", f"layers.cat.mask={file}", f"background.picture={file}"]
+    changed = apply_settings(COLLAGE, asked, library)
+    (digest,) = library
+    assert library.size(digest) == (6, 4)
+    assert (changed.avoids[0].mask, changed.layer("one").mask, changed.background.picture) == (digest,) * 3
+    back = apply_settings(changed, ["avoids.far.mask=null", f"layers.cat.mask={DIGEST}"], library)
+    assert (back.avoids[0].mask, back.layer("one").mask) == (None, DIGEST)
+    with pytest.raises(
+        PictureError, match=r"^--set avoids\.far\.mask=missing\.png: the picture 'missing\.png'"
+    ):
+        apply_settings(COLLAGE, ["avoids.far.mask=missing.png"], library)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from pydantic import BaseModel
 
+from pipelines.families import LOOK_FAMILIES, families
 from pipelines.loading import LoadOptions
 from pipelines.models import CARDS, card
 from pipelines.models.ip_adapter import SD15
-from studio.document import Avoid, Background, Collage, Layer
+from studio.canvas.component import STATIC
+from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.to_request import DEFAULTS, RANGES
 from studio.ui.settings import cutouts, offered_models, preset_names, settings
 from studio.ui.words import WORDS, words
 
 FROM_ELSEWHERE = ("steps", "guidance", "look_vectors", "look_steps")
 """Words that the model card, or the layer's words, give a default."""
+NOT_ON_THE_PAGE = {"version": "says how a file is written; nobody sets it"}
+"""Fields of the document, and why the page leaves them alone."""
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -71,10 +76,31 @@ def test_the_page_knows_which_models_take_a_picture_as_prompt() -> None:
     assert [one["image_prompt"] for one in named] == [True, True, True, False]
 
 
+def test_the_page_knows_which_models_learn_looks() -> None:
+    """The families say it themselves, but in torch; the page's own list is theirs."""
+    assert {name for name, kind in families().items() if kind.encoders} == set(LOOK_FAMILIES)
+    cards = [card(name) for name in ("embedded", "sd15", "sdxl", "flux", "sd3", "qwen-image")]
+    page = settings(cards)
+    assert [one["look"] for one in page["models"]] == [True, True, True, True, False, False]
+    said = page["words"]["no_look"]["hint"]
+    assert "FLUX.1" in said and "Lower Harmonize" in said
+
+
 def test_the_drawer_is_there_and_each_file_too() -> None:
     found = cutouts()
     assert len(found) >= 3
     assert len({one["name"] for one in found}) == len(found)
+
+
+@pytest.mark.parametrize("part", [Collage, Layer, Avoid, Background, Canvas])
+def test_every_field_of_the_document_is_on_the_page_or_listed(part: type[BaseModel]) -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(STATIC.glob("*.js")))
+    code = re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*", "", source, flags=re.DOTALL)
+    there = set(re.findall(r"\w+", code))
+    fields = set(part.model_fields)
+    assert {"spread_every", "harmonize"} < there and "exact_mach" not in there
+    assert fields - there - set(NOT_ON_THE_PAGE) == set()
+    assert not there & set(NOT_ON_THE_PAGE), "what the page has needs no excuse"
 
 
 def test_presets_begin_with_the_one_for_a_fresh_page() -> None:
