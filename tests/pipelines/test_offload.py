@@ -27,9 +27,7 @@ WAYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    "model", ["sd_noise", "sdxl", "sd3", "flux", "chroma", "zimage", "qwen", "flux2", "klein"]
-)
+@pytest.mark.parametrize("model", [*tiny.KINDS, *tt.KINDS])
 def test_offload_changes_nothing(store: PictureStore, model: str, way: str) -> None:
     kinds: Any = tt if model in tt.KINDS else tiny
     engine = Engine(preview_seconds=1e9)
