@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
@@ -181,13 +182,16 @@ class WatchedAvoid(Avoid):
         return new
 
 
+class _Found(Exception):
+    """Ends a run in which all is seen."""
+
+
 def first_distance(loaded: Loaded, request: RenderRequest, store: PictureStore) -> float:
     """Of joint attention that spread or avoid has moved: 1 − cosine of an image token and its match, in the mean.
 
     In the first call in which rows move, those of the prompt or by guidance the negative ones; their matches are the
     reference's tokens, or the other image's.
     """
-    found: list[float] = []
     kind: Any = Avoid if request.avoids else Spread
     by = request.avoid_by if request.avoids else request.spread_by
 
@@ -195,7 +199,7 @@ def first_distance(loaded: Loaded, request: RenderRequest, store: PictureStore) 
         def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
             new: torch.Tensor = super().map_output(site, out)
             step, joint = self._step, site.joint
-            if step is None or joint is None or found:
+            if step is None or joint is None:
                 return new
             pulled = by == "guidance" and step.steering > 0
             rows = [row for row in range(step.rows) if (row in step.conditional) != pulled]
@@ -204,11 +208,10 @@ def first_distance(loaded: Loaded, request: RenderRequest, store: PictureStore) 
             places = joint.image(out.shape[2], step.latent_size)
             tokens = new[:, :, places].transpose(1, 2).flatten(2)
             if request.avoids:
-                found.append(1 - float(match(tokens[rows[0]], tokens[step.references[0]])[0].mean()))
-            else:
-                found.append(1 - similar(tokens[rows]))
-            return new
+                raise _Found(1 - float(match(tokens[rows[0]], tokens[step.references[0]])[0].mean()))
+            raise _Found(1 - similar(tokens[rows]))
 
     methods: list[Method] = [ReferenceRows(), Noted()] if request.avoids else [Noted()]
-    sampled(loaded, request, store, methods, range(request.images))
-    return found[0]
+    with pytest.raises(_Found) as found:
+        sampled(loaded, request, store, methods, range(request.images))
+    return float(found.value.args[0])
