@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.pipelines import tiny
+
 if TYPE_CHECKING:
     from pipelines.engine import Engine
     from pipelines.pictures import PictureStore
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 def engine() -> Engine:
     """Tiny models under the names "sd_velocity", "sd_noise", "sd2" and "sdxl"; a preview at every step."""
     from pipelines.engine import Engine
-    from tests.pipelines import tiny
 
     made = Engine(preview_seconds=0)
     for name, build in tiny.KINDS.items():
@@ -35,9 +36,9 @@ def transformers() -> Engine:
     return made
 
 
-@pytest.fixture(params=["sd_velocity", "sd_noise", "sdxl"])
+@pytest.fixture(params=list(tiny.KINDS))
 def model(request: pytest.FixtureRequest) -> str:
-    """Each tiny model in turn."""
+    """Each tiny UNet in turn."""
     return str(request.param)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -53,19 +53,41 @@ def every_method(store: PictureStore, model: str = "sd_velocity", **words: Any) 
     )
 
 
+def redrawn(
+    request: RenderRequest, store: PictureStore, change: Callable[[Pixels], Pixels], **size: int
+) -> RenderRequest:
+    """The same request with all its pictures and masks changed."""
+
+    def new(digest: str | None) -> str | None:
+        return None if digest is None else store.put(change(store.get(digest)))
+
+    layers = tuple(dataclasses.replace(layer, mask=new(layer.mask)) for layer in request.layers)
+    avoids = tuple(
+        dataclasses.replace(one, picture=new(one.picture), mask=new(one.mask)) for one in request.avoids
+    )
+    pictures = {"collage": new(request.collage), "frozen": new(request.frozen)}
+    return request.replace(layers=layers, avoids=avoids, **pictures, **size)
+
+
 def widened(request: RenderRequest, store: PictureStore, width: int) -> RenderRequest:
     """The same collage on a canvas of that width: everything stays at the left, and black comes beside it."""
 
-    def wider(digest: str | None) -> str | None:
-        if digest is None:
-            return None
-        pixels = store.get(digest)
+    def wider(pixels: Pixels) -> Pixels:
         more = [(0, 0), (0, width - pixels.shape[1])] + [(0, 0)] * (pixels.ndim - 2)
-        return store.put(np.pad(pixels, more))
+        return np.pad(pixels, more)
 
-    layers = tuple(dataclasses.replace(layer, mask=str(wider(layer.mask))) for layer in request.layers)
-    pictures = {"collage": wider(request.collage), "frozen": wider(request.frozen)}
-    return request.replace(width=width, layers=layers, **pictures)
+    return redrawn(request, store, wider, width=width)
+
+
+def doubled(request: RenderRequest, store: PictureStore) -> RenderRequest:
+    """The same collage at twice the size."""
+    size = {"width": 2 * request.width, "height": 2 * request.height}
+    return redrawn(request, store, twice, **size)
+
+
+def twice(pixels: Pixels) -> Pixels:
+    """Each pixel as two by two."""
+    return pixels.repeat(2, 0).repeat(2, 1)
 
 
 def fingerprint(pipe: Any) -> tuple[Any, ...]:

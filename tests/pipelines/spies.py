@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Loaded
-from pipelines.methods.base import Inputs, Run, Step, area_resized, grid_of
+from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of
 from pipelines.methods.layer_attention import LayerAttention
-from pipelines.methods.negtome import Avoid, Spread
+from pipelines.methods.negtome import Avoid, Spread, match
+from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
+from tests.pipelines.methods.merging import similar
 from tests.pipelines.runs import sampled
+
+
+@contextmanager
+def ids_read(encoders: Mapping[str, Any]) -> Iterator[dict[str, list[int]]]:
+    """The token ids that text encoders read meanwhile, by their names, all calls after one another."""
+    read: dict[str, list[int]] = {name: [] for name in encoders}
+
+    def noting(name: str) -> Callable[..., None]:
+        def note(module: Any, args: Any, kwargs: Any) -> None:
+            read[name] += (args[0] if args else kwargs["input_ids"])[0].tolist()
+
+        return note
+
+    handles = [
+        encoder.register_forward_pre_hook(noting(name), with_kwargs=True)
+        for name, encoder in encoders.items()
+    ]
+    try:
+        yield read
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def first_mask(run: Run) -> torch.Tensor:
@@ -137,7 +164,7 @@ class WatchedSpread(Spread):
 
 class WatchedAvoid(Avoid):
     """``inside`` tells, a call, whether features inside the first layer's mask moved; outside none may, nor may the
-    reference's own.
+    reference's own, nor by guidance the prompt's.
     """
 
     def __init__(self) -> None:
@@ -146,8 +173,45 @@ class WatchedAvoid(Avoid):
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         new = super().moved(features, step, grid)
         if step.references:
+            if self._run.request.avoid_by == "guidance" and step.steering > 0:
+                assert torch.equal(new[step.conditional], features[step.conditional]), "the prompt's rows"
             away = outside_of(self._run, grid)
             assert torch.equal(new[:, away], features[:, away])
             assert torch.equal(new[step.rows :], features[step.rows :]), "nor does the reference"
             self.inside.append(not torch.equal(new, features))
         return new
+
+
+class _Found(Exception):
+    """Ends a run in which all is seen."""
+
+
+def first_distance(loaded: Loaded, request: RenderRequest, store: PictureStore) -> float:
+    """Of joint attention that spread or avoid has moved: 1 − cosine of an image token and its match, in the mean.
+
+    In the first call in which rows move, those of the prompt or by guidance the negative ones; their matches are the
+    reference's tokens, or the other image's.
+    """
+    kind: Any = Avoid if request.avoids else Spread
+    by = request.avoid_by if request.avoids else request.spread_by
+
+    class Noted(kind):  # type: ignore[misc]
+        def map_output(self, site: Site, out: torch.Tensor) -> torch.Tensor:
+            new: torch.Tensor = super().map_output(site, out)
+            step, joint = self._step, site.joint
+            if step is None or joint is None:
+                return new
+            pulled = by == "guidance" and step.steering > 0
+            rows = [row for row in range(step.rows) if (row in step.conditional) != pulled]
+            if not rows:
+                return new
+            places = joint.image(out.shape[2], step.latent_size)
+            tokens = new[:, :, places].transpose(1, 2).flatten(2)
+            if request.avoids:
+                raise _Found(1 - float(match(tokens[rows[0]], tokens[step.references[0]])[0].mean()))
+            raise _Found(1 - similar(tokens[rows]))
+
+    methods: list[Method] = [ReferenceRows(), Noted()] if request.avoids else [Noted()]
+    with pytest.raises(_Found) as found:
+        sampled(loaded, request, store, methods, range(request.images))
+    return float(found.value.args[0])

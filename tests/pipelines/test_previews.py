@@ -16,7 +16,6 @@ from pipelines import previews
 from pipelines.engine import Engine
 from pipelines.events import Preview
 from pipelines.models import card
-from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
 from pipelines.sampling import sample
 from tests.pipelines import tiny
@@ -110,7 +109,7 @@ def test_previews_of_a_run_head_for_the_picture(engine: Engine, store: PictureSt
     assert tiny.moved(shown[-1], shown[-2]) < tiny.moved(shown[0], shown[-2])
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("model", "scheduler"), tiny.RUNS)
 def test_the_last_prediction_is_what_is_decoded(
     engine: Engine, store: PictureStore, model: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from pipelines.embedded.training.tokenizer import build_tokenizer
 from pipelines.engine import Engine
 from pipelines.events import Event, Finished, Preview, RenderResult, Warned
 from pipelines.methods.base import Run, Step
-from pipelines.models.card import ModelCard
+from pipelines.models.card import SCHEDULERS, ModelCard
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
 from pipelines.sampling import plan
@@ -210,6 +210,13 @@ def sdxl() -> StableDiffusionXLPipeline:
 
 
 KINDS = {"sd_velocity": sd_velocity, "sd_noise": sd_noise, "sd2": sd2, "sdxl": sdxl}
+RUNS = [
+    (model, scheduler)
+    for model in KINDS
+    for scheduler in SCHEDULERS
+    if model != "sd2" or scheduler in ("euler", "ddim")
+]
+"""(model, scheduler) for tests over both; of Stable Diffusion 2.1, whose betas are the others', one of each unit."""
 
 
 def card_for(name: str) -> ModelCard:

@@ -92,12 +92,13 @@ def _resampler(weights: Any, text: int) -> dict[str, torch.Tensor]:
 
 
 def join(loaded: Loaded) -> None:
-    """Put an adapter of random weights into a tiny FLUX.1 or Stable Diffusion 3, and a picture prompt into its calls.
+    """Put an adapter of random weights into a tiny FLUX.1, Chroma or Stable Diffusion 3, and a picture prompt into
+    its calls.
 
     By the transformer's own loader; the pipelines' around it would want files and an image encoder.
     """
     torch.manual_seed(3)
-    transformer, flux = loaded.pipe.transformer, loaded.card.family == "flux"
+    transformer, flux = loaded.pipe.transformer, loaded.card.family in ("flux", "chroma")
     own: dict[str, torch.Tensor] = {}
     inner = transformer.config.attention_head_dim * transformer.config.num_attention_heads
     text = transformer.config.joint_attention_dim
@@ -124,7 +125,7 @@ def join(loaded: Loaded) -> None:
         shown = projection.state_dict()
     transformer._load_ip_adapter_weights({"image_proj": shown, "ip_adapter": own}, low_cpu_mem_usage=False)
     prompt = torch.randn(1, 1, _EMBEDDED)
-    if flux:  # without one it would encode a black picture, for the negative branch that it does not run
+    if flux:  # without one it would encode a black picture for the negative branch, also where it runs none
         loaded.arguments["negative_ip_adapter_image_embeds"] = [torch.zeros_like(prompt)]
         loaded.arguments["ip_adapter_image_embeds"] = [prompt]
     else:

@@ -9,7 +9,6 @@ import pytest
 
 from pipelines.engine import Engine
 from pipelines.events import Finished, Started
-from pipelines.models.card import SCHEDULERS
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 from tests.pipelines.engine.runs import counted
@@ -48,7 +47,7 @@ class TestFrozen:
         last = found[-1]
         assert isinstance(last, Finished) and np.array_equal(last.result.pictures[0], tiny.picture(1))
 
-    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    @pytest.mark.parametrize(("model", "scheduler"), tiny.RUNS)
     @pytest.mark.parametrize("background", [0.6, 1.0])
     def test_frozen_pixels_are_exact_in_result_and_previews(
         self, engine: Engine, store: PictureStore, model: str, scheduler: str, background: float

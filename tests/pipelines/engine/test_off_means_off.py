@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from pipelines.engine import Engine
-from pipelines.models.card import SCHEDULERS
+from pipelines.methods.negtome import Spread
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 from tests.pipelines.engine.runs import stock
+from tests.pipelines.runs import sampled
 
 
 class TestOffMeansOff:
-    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    @pytest.mark.parametrize(("model", "scheduler"), tiny.RUNS)
     def test_text_to_image_is_the_stock_pipeline(
         self, engine: Engine, store: PictureStore, model: str, scheduler: str
     ) -> None:
@@ -22,7 +23,7 @@ class TestOffMeansOff:
         assert np.array_equal(ours, stock(engine.load(model).pipe, request))
         assert ours.std() > 5, "a flat picture would be equal to anything"
 
-    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    @pytest.mark.parametrize(("model", "scheduler"), tiny.RUNS)
     def test_one_strength_is_stock_image_to_image(
         self, engine: Engine, store: PictureStore, model: str, scheduler: str
     ) -> None:
@@ -64,6 +65,22 @@ class TestOffMeansOff:
         assert tiny.moved(plain[0], tiny.pictures(engine, alone, store)[0]) < 0.5
         on = tiny.text_request(model, images=2, spread=2.0, spread_threshold=0.0)
         assert tiny.moved(plain[0], tiny.pictures(engine, on, store)[0]) > 1
+
+    @pytest.mark.parametrize("images", [1, 2])
+    def test_unreachable_threshold(
+        self, engine: Engine, store: PictureStore, model: str, images: int
+    ) -> None:
+        """Installed and asked in each call: beside as many rows without it the same arithmetic to the last bit."""
+        loaded = engine.load(model)
+        request = tiny.text_request(model, spread=2.0, spread_threshold=1.0, window=1.0)
+        plain = sampled(loaded, request, store, [], range(images))
+        off = sampled(loaded, request, store, [Spread()], range(images))
+        assert all(np.array_equal(a, b) for a, b in zip(plain, off, strict=True))
+        on = sampled(loaded, request.replace(spread_threshold=0.0), store, [Spread()], range(images))
+        if images == 1:
+            assert np.array_equal(plain[0], on[0]), "alone it has nothing to move away from"
+        else:
+            assert min(tiny.moved(a, b) for a, b in zip(plain, on, strict=True)) > 0.1
 
     def test_tapped_with_empty_slots_is_bit_identical(
         self, engine: Engine, store: PictureStore, model: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import importlib.util
 import os
@@ -18,6 +19,8 @@ from pipelines.families import family
 from pipelines.families.spans import tokens_of_spans
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
+from tests.pipelines.runs import sampled
+from tests.pipelines.spies import ids_read
 
 
 def span(text: str, phrase: str, nth: int = 0) -> tuple[int, int]:
@@ -156,6 +159,29 @@ class TestFamilies:
             ["cat"],
         ]
         assert loaded.family.tokens(loaded.pipe, tiny.text_request(model)) == []
+
+    @pytest.mark.parametrize("before", ["", "at night on the beach and " * 20])
+    def test_the_encoder_reads_the_phrase_there(
+        self, engine: Engine, store: PictureStore, model: str, before: str
+    ) -> None:
+        """Ids caught at each text encoder itself in a run; of a long prompt chunk by chunk."""
+        loaded, request = engine.load(model), tiny.collage_request(store, model, steps=2)
+        layers = tuple(
+            dataclasses.replace(one, span=(one.span[0] + len(before), one.span[1] + len(before)))
+            for one in request.layers
+            if one.span
+        )
+        request = request.replace(prompt=before + request.prompt, layers=layers)
+        found = loaded.family.tokens(loaded.pipe, request)
+        assert (min(found[1]) > 77) == bool(before)
+        names = dict(loaded.family.encoders)
+        encoders = {tokenizer: getattr(loaded.pipe, encoder) for tokenizer, encoder in names.items()}
+        with ids_read(encoders) as read:
+            sampled(loaded, request, store, [])
+        for name, ids in read.items():
+            tokenizer = getattr(loaded.pipe, name)
+            spelt = [tokenizer.decode([ids[place] for place in places]).strip() for places in found]
+            assert spelt == ["red car", "cat"]
 
     def test_learned_tokens_of_several_vectors_move_the_rest(self, store: PictureStore) -> None:
         """One token typed is three fed: later words stand further back, and its own phrase holds all three."""

@@ -26,10 +26,7 @@ ALL = tiny.box(0, 0, tiny.SIDE, tiny.SIDE)
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Engine]:
-    made = {
-        name: control.engine_with(tmp_path_factory.mktemp(name), name)
-        for name in ("sd_noise", "sd_velocity", "sdxl")
-    }
+    made = {name: control.engine_with(tmp_path_factory.mktemp(name), name) for name in tiny.KINDS}
     made["union"] = control.engine_with(tmp_path_factory.mktemp("union"), "sdxl", union=True)
     return made
 
@@ -61,7 +58,7 @@ def added(engine: Engine, model: str) -> Iterator[list[list[torch.Tensor]]]:
         del unet.forward
 
 
-@pytest.mark.parametrize("name", ["sd_noise", "sd_velocity", "sdxl", "union"])
+@pytest.mark.parametrize("name", [*tiny.KINDS, "union"])
 @pytest.mark.parametrize("held", [1.0, 0.6])
 def test_strength_1_is_diffusers_own(
     engines: dict[str, Engine], store: PictureStore, name: str, held: float

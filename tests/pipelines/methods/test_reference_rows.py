@@ -183,7 +183,6 @@ class TestKeptLatents:
         assert latents() is None
 
 
-@pytest.mark.parametrize("model", ["sd_velocity", "sdxl"])
 @pytest.mark.parametrize(("by", "row", "sign"), [("push", 1, 1), ("push", 0, 1), ("guidance", 0, -1)])
 def test_avoid_lowers_the_likeness_of_features(
     engine: Engine, store: PictureStore, model: str, by: str, row: int, sign: int

@@ -16,6 +16,7 @@ from pipelines.methods.watch import MOST_PLACES, Watch, attended, chosen_places,
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
 
 CROSS = Site(cross=True, part="down")
 
@@ -91,10 +92,10 @@ class TestRuns:
         assert [len(image) for image in shares] == [2, 2] and shares[0] != shares[1]
         assert all(0 < share < 1 for image in shares for share in image)
 
-    def test_attention_raises_the_share(self, engine: Engine, store: PictureStore) -> None:
+    def test_attention_raises_the_share(self, engine: Engine, store: PictureStore, model: str) -> None:
         strong = {"attend_inside": 1.0, "attend_outside": 1.0}
         weak, more = (
-            watched(engine, tiny.collage_request(store, car=words), store).report["attention"][0][0]
+            watched(engine, tiny.collage_request(store, model, car=words), store).report["attention"][0][0]
             for words in ({}, strong)
         )
         assert more > weak * 1.3
@@ -125,7 +126,7 @@ class TestRuns:
         request = tiny.collage_request(store, car=still, cat=still, background_harmonize=0.0)
         assert watched(engine, request, store).report["attention"] == []
 
-    @pytest.mark.parametrize("name", ["sd3", "flux", "qwen", "zimage"])
+    @pytest.mark.parametrize("name", tt.KINDS)
     def test_joint_attention(self, transformers: Engine, store: PictureStore, name: str) -> None:
         words = {"scheduler": "flow_euler", "steps": 3, "guidance": 3.5, "background_harmonize": 0.9}
         strong = {"attend_inside": 1.0, "attend_outside": 1.0}

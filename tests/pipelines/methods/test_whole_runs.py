@@ -14,12 +14,6 @@ from tests.pipelines.runs import sampled, widened
 from tests.pipelines.spies import Hard, WatchedAvoid, WatchedSpread, first_predictions
 
 
-@pytest.fixture(params=list(tiny.KINDS))
-def model(request: pytest.FixtureRequest) -> str:
-    """Every tiny UNet in turn, Stable Diffusion 2.1's among them."""
-    return str(request.param)
-
-
 @pytest.mark.parametrize("width", [64, 96])
 def test_hard_bias(engine: Engine, store: PictureStore, model: str, width: int) -> None:
     """Exactly no attention to the words outside their mask, in every block that reads; other rows without bias."""

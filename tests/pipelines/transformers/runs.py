@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from PIL import Image
 
 from pipelines.engine import Loaded
@@ -39,15 +40,41 @@ def made(loaded: Loaded, kind: str) -> Any:
     return pipe
 
 
+@torch.no_grad()
+def from_noised(pipe: Any, request: RenderRequest, picture: Pixels) -> dict[str, Any]:
+    """FLUX.2's call of strength .75 from a picture: its latents, noised by the scheduler itself, and the tail of its
+    sigmas, whose shift the pipeline takes from the number of all steps.
+    """
+    generator = torch.Generator().manual_seed(request.seed)
+    pixels = pipe.image_processor.preprocess(Image.fromarray(picture))
+    clean = pipe._encode_vae_image(image=pixels, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    sigmas = np.linspace(1.0, 1 / request.steps, request.steps)
+    mu = compute_empirical_mu(image_seq_len=clean[0, 0].numel(), num_steps=request.steps)
+    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(sigmas=sigmas, mu=mu)
+    first = round(request.steps * 0.25)
+    noised = scheduler.scale_noise(clean, scheduler.timesteps[first : first + 1], noise)
+    return {"latents": noised, "sigmas": list(sigmas[first:])}
+
+
 def stock(loaded: Loaded, request: RenderRequest, picture: Pixels | None = None) -> Pixels:
-    """What diffusers itself makes of a request; with a picture, image-to-image at strength .75."""
-    pipe = made(loaded, loaded.family.image_to_image if picture is not None else loaded.family.text_to_image)
+    """What diffusers itself makes of a request; with a picture, image-to-image at strength .75.
+
+    Where it has no image-to-image (FLUX.2), text-to-image from the noised picture over the rest of the schedule.
+    """
+    by_picture = loaded.family.image_to_image if picture is not None else ""
+    pipe = made(loaded, by_picture or loaded.family.text_to_image)
     given: dict[str, Any] = {"height": request.height, "width": request.width}
-    if picture is not None:
+    if picture is not None and loaded.family.image_to_image:
         given |= {"image": Image.fromarray(picture), "strength": 0.75}
+    elif picture is not None:
+        given |= from_noised(pipe, request, picture)
     scale = "true_cfg_scale" if loaded.card.family == "qwen" else "guidance_scale"
     if "negative_prompt" in inspect.signature(pipe.__call__).parameters and loaded.card.family != "flux":
         given["negative_prompt"] = request.negative_prompt or (" " if loaded.card.family == "qwen" else None)
+    elif request.negative_prompt:  # Klein takes one as states
+        given["negative_prompt_embeds"] = pipe.encode_prompt(request.negative_prompt)[0].detach()
     out = pipe(
         prompt=request.prompt,
         num_inference_steps=request.steps,

@@ -15,17 +15,28 @@ from pipelines.methods.negtome import Spread
 from pipelines.methods.reference_rows import ReferenceRows
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.runs import sampled
-from tests.pipelines.spies import WatchedAvoid, WatchedSpread
+from tests.pipelines.spies import WatchedAvoid, WatchedSpread, first_distance
 from tests.pipelines.transformers.runs import GUIDED, collage, text
+
+WAYS = pytest.mark.parametrize(
+    ("model", "by"), [*((model, "push") for model in tt.KINDS), *((model, "guidance") for model in GUIDED)]
+)
+"""Every family by push, and by guidance those that have a negative branch."""
 
 
 class TestNegToMe:
-    def test_only_image_tokens_move(self, engine: Engine, store: PictureStore, model: str) -> None:
-        method = WatchedSpread()
-        request = text(model, images=2, spread=1.0, spread_by="push", spread_threshold=0.0, window=1.0)
-        sampled(engine.load(model), request, store, [method], range(2))
-        assert len(method.checked) >= 8
+    @pytest.mark.parametrize("width", [64, 96])
+    def test_only_image_tokens_move(
+        self, engine: Engine, store: PictureStore, model: str, width: int
+    ) -> None:
+        """In every kind of block that the family has."""
+        loaded, method = engine.load(model), WatchedSpread()
+        given = {"width": width, "images": 2, "window": 1.0}
+        request = text(model, spread=1.0, spread_by="push", spread_threshold=0.0, **given)
+        sampled(loaded, request, store, [method], range(2))
+        assert len(method.checked) >= 8 and set(method.checked) == set(loaded.family.parts)
 
     def test_spread_by_guidance_moves_the_negative_rows_alone(
         self, engine: Engine, store: PictureStore, model: str
@@ -91,10 +102,34 @@ class TestNegToMe:
         added = [row - later for row, later in zip(rows[: 2 * a_step], rows[2 * a_step :], strict=True)]
         assert added == ([0, 1, 0, 1] if two_calls else [1, 1]), "and the rows leave after the window"
 
+    @WAYS
     def test_an_avoid_in_a_layer_moves_features_there_alone(
-        self, engine: Engine, store: PictureStore, model: str
+        self, engine: Engine, store: PictureStore, model: str, by: str
     ) -> None:
         method = WatchedAvoid()
-        request = collage(store, model, avoids=(tiny.avoid(store, layer=0),), avoid_by="push")
+        request = collage(store, model, avoids=(tiny.avoid(store, layer=0),), avoid_by=by)
         sampled(engine.load(model), request, store, [ReferenceRows(), method])
         assert method.inside and all(method.inside)
+
+    @WAYS
+    @pytest.mark.parametrize("word", ["spread", "avoid"])
+    def test_spread_and_avoid_lead_away(
+        self, engine: Engine, store: PictureStore, model: str, by: str, word: str
+    ) -> None:
+        """Image tokens are further from what they are led from, and nearer with alpha < 0; by guidance it is the
+        negative rows, and the other way round.
+        """
+
+        def distance(alpha: float) -> float:
+            asked: dict[str, Any] = (
+                {"images": 2, "spread": alpha, "spread_by": by, "spread_threshold": 0.0}
+                if word == "spread"
+                else {"avoids": (tiny.avoid(store, alpha=alpha),), "avoid_by": by}
+            )
+            request = text(model, steps=2, **{**asked, "guidance": 2.0})
+            return first_distance(engine.load(model), request, store)
+
+        away, off, near = distance(0.8), distance(1e-9), distance(-0.8)
+        if by == "guidance":
+            away, near = near, away
+        assert near < 0.9 * off and 1.2 * off < away

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.attention.tap import installed
@@ -12,8 +13,9 @@ from pipelines.engine import Engine
 from pipelines.methods.negtome import Spread
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
+from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.runs import sampled
-from tests.pipelines.transformers.runs import collage, stock, text
+from tests.pipelines.transformers.runs import GUIDED, collage, stock, text
 
 
 class TestOffMeansOff:
@@ -30,13 +32,52 @@ class TestOffMeansOff:
         }
         request = collage(store, model, **strengths)
         ours = tiny.pictures(engine, request, store)[0]
-        loaded = engine.load(model)
         assert tiny.moved(ours, tiny.pictures(engine, text(model), store)[0]) > 1
-        if loaded.family.image_to_image:
-            assert np.array_equal(ours, stock(loaded, request, tiny.picture(1)))
+        assert np.array_equal(ours, stock(engine.load(model), request, tiny.picture(1)))
         strengths["cat"] = {"harmonize": 0.25}
         on = tiny.pictures(engine, collage(store, model, **strengths), store)[0]
         assert tiny.moved(ours[tiny.CAT == 255], on[tiny.CAT == 255]) > 1
+
+    def test_no_guidance(self, engine: Engine, store: PictureStore, model: str) -> None:
+        request = text(model, guidance=0.0 if model == "zimage" else 1.0)
+        ours = tiny.pictures(engine, request, store)[0]
+        assert np.array_equal(ours, stock(engine.load(model), request))
+        guided = tiny.pictures(engine, request.replace(guidance=3.5), store)[0]
+        # schnell is not told its guidance
+        assert np.array_equal(ours, guided) == (model == "schnell")
+        assert model not in GUIDED or tiny.moved(ours, guided) > 0.5
+
+    @pytest.mark.parametrize("model", GUIDED)
+    @pytest.mark.parametrize("from_picture", [False, True])
+    def test_a_negative_prompt(
+        self, engine: Engine, store: PictureStore, model: str, from_picture: bool
+    ) -> None:
+        flat = {"collage": store.put(tiny.picture(1)), "background_harmonize": 0.75} if from_picture else {}
+        request = text(model, negative_prompt="a cat", **flat)
+        ours = tiny.pictures(engine, request, store)[0]
+        assert np.array_equal(
+            ours, stock(engine.load(model), request, tiny.picture(1) if from_picture else None)
+        )
+        without = tiny.pictures(engine, request.replace(negative_prompt=""), store)[0]
+        assert tiny.moved(ours, without) > 0.05
+
+    def test_a_distilled_klein(self, engine: Engine, store: PictureStore) -> None:
+        """One call a step whatever the guidance, and no negative branch: spread by guidance is the push."""
+        pipe = tt.klein()
+        pipe.register_to_config(is_distilled=True)
+        own = Engine(preview_seconds=1e9)
+        loaded, request = own.adopt("klein", pipe, tt.card_for("klein")), text("klein")
+        calls: list[int] = []
+        handle = pipe.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
+        ours = tiny.pictures(own, request, store)[0]
+        handle.remove()
+        assert len(calls) == request.steps
+        assert np.array_equal(ours, stock(loaded, request))
+        assert np.array_equal(ours, tiny.pictures(own, request.replace(guidance=1.0), store)[0])
+        assert tiny.moved(ours, tiny.pictures(engine, request, store)[0]) > 0.5, "the base model's is another"
+        told = request.replace(images=2, spread=1.0, spread_threshold=0.0, window=1.0)
+        by = [tiny.pictures(own, told.replace(spread_by=way), store)[0] for way in ("guidance", "push")]
+        assert np.array_equal(*by) and tiny.moved(by[0], ours) > 0.02
 
     def test_tapped_with_empty_slots(self, engine: Engine, store: PictureStore, model: str) -> None:
         loaded = engine.load(model)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
-import torch
 
 from pipelines.engine import Engine
 from pipelines.errors import PhraseError
 from pipelines.families.spans import moved_by_padding
 from pipelines.pictures import PictureStore
 from tests.pipelines.runs import sampled
+from tests.pipelines.spies import ids_read
 from tests.pipelines.tiny_words import qwen_words
 from tests.pipelines.transformers.runs import collage, text
 
@@ -42,23 +42,18 @@ class TestWords:
     ) -> None:
         """Ids caught at the text encoder itself, with the pipeline's padding, template and dropped tokens."""
         loaded = engine.load(model)
-        name, places = self.PLACES[model]
-        encoder = getattr(loaded.pipe, name.replace("tokenizer", "text_encoder"))
-        read: list[torch.Tensor] = []
-
-        def note(module: Any, args: Any, kwargs: Any) -> None:
-            read.append(args[0] if args else kwargs["input_ids"])
-
-        handle = encoder.register_forward_pre_hook(note, with_kwargs=True)
-        try:
+        places = dict([self.PLACES[model]])
+        if model == "sd3":
+            places |= {"tokenizer": [2, 3], "tokenizer_2": [2, 3]}
+        encoders = {name: getattr(loaded.pipe, name.replace("tokenizer", "text_encoder")) for name in places}
+        with ids_read(encoders) as read:
             sampled(loaded, text(model, steps=2), store, [])
-        finally:
-            handle.remove()
-        before = {"sd3": -77, "qwen": 34}.get(model, 0)
-        spelt = [int(read[0][0, place + before]) for place in places]
-        tokenizer = getattr(loaded.pipe, name)
-        words = getattr(tokenizer, "tokenizer", tokenizer).decode(spelt)
-        assert words.replace(" ", "") == "redcar"
+        for name, own in places.items():
+            before = -77 if name == "tokenizer_3" else 34 if model == "qwen" else 0
+            spelt = [read[name][place + before] for place in own]
+            tokenizer = getattr(loaded.pipe, name)
+            words = getattr(tokenizer, "tokenizer", tokenizer).decode(spelt)
+            assert words.replace(" ", "") == "redcar"
 
     def test_cut_off(self, engine: Engine, store: PictureStore, model: str) -> None:
         loaded = engine.load(model)
