@@ -86,6 +86,18 @@ def test_targets_are_found_by_what_a_run_is_called() -> None:
     assert ["reached" in line for line in lines] == [True, False, False] and "1.048 (" in lines[2]
 
 
+def test_pairs_of_one_target_are_told_together() -> None:
+    row = {
+        "stock": [2.0, 9.0],
+        "layer attention, 2 layers": [2.1, 9.0],
+        "layer attention, 16 layers": [2.2, 9.0],
+    }
+    pairs = overhead.pairs_of({name: (lambda: None, "stock") for name in row}, PROTOCOL)
+    page = overhead.together([{pair: [row] for pair in pairs}] * 2, PROTOCOL)
+    assert "| layer attention | 4 | 1.075 (" in page and "| more layers | 2 | 1.048 (" in page
+    assert "stock" not in page
+
+
 def test_the_runs_of_a_pair_follow_each_other() -> None:
     said: list[str] = []
     runs: dict[str, tuple[overhead.Contender, str]] = {

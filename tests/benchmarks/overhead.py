@@ -261,6 +261,29 @@ def section(found: dict[Pair, Rows], settings: dict[str, Any]) -> str:
     return common.table(headers, lines)
 
 
+def together(found: Sequence[dict[Pair, Rows]], settings: dict[str, Any]) -> str:
+    """A line a target, over all pairs of all numbers of steps that it is for."""
+    pooled: dict[str, list[float]] = {}
+    for pairs in found:
+        for (name, base), rows in pairs.items():
+            many = base.startswith("layer attention")
+            start = (
+                "more layers"
+                if many
+                else next((one for one in settings["targets"] if name.startswith(one)), None)
+            )
+            if start is not None:
+                pooled.setdefault(start, []).extend(row[name][0] / row[base][0] for row in rows)
+    lines = []
+    for start, ratios_ in pooled.items():
+        ratio_ = bootstrap(ratios_)
+        target = verdict(ratio_, settings["targets"][start])
+        lines.append(
+            [start, str(ratio_.n), f"{common.number(ratio_)}, median {np.median(ratios_):.3f}", target]
+        )
+    return common.table(["all that is called", "pairs", "processor time, ratio", "target"], lines)
+
+
 def main() -> None:
     """Time everything and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -284,6 +307,7 @@ def main() -> None:
         "in one call, against the stock batch. SDXL's shape: `python -m tests.benchmarks.family_times`. Seconds of "
         "every pair: `overhead.json`, as [[processor, wall] of the run, of what it is against].\n"
     )
+    every = []
     for steps in settings["steps"]:
         runs = contenders(engine, asked.model, settings, steps)
         found = side_by_side(runs, pairs_of(runs, settings), repeats, f"{steps} steps")
@@ -292,6 +316,8 @@ def main() -> None:
             for (name, base), rows in found.items()
         ]
         page += f"\n## {steps} steps\n\n{section(found, settings)}"
+        every.append(found)
+    page += f"\n## All together\n\n{together(every, settings)}"
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "overhead.json").write_text(json.dumps(raw, indent=1) + "\n")
     (asked.out / "overhead.md").write_text(page)
