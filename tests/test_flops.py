@@ -148,7 +148,7 @@ def test_sixteen_layers_are_counted_as_such(engine: Engine, store: PictureStore)
 
     def expected(layers: int) -> int:
         sought = rows * heads * 2 * (3 * layers) * tokens * size
-        spread_out = rows * 2 * tokens * (layers + 1) * (512 + tokens)
+        spread_out = rows * 2 * tokens * (layers + 1) * (3 * layers)
         return blocks * (sought + spread_out)
 
     stock = counts["stock"]["rest"]

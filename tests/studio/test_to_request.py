@@ -154,7 +154,7 @@ def test_negative_words_and_watching(library: Library) -> None:
 def test_defaults_lie_in_their_ranges() -> None:
     for own in (DEFAULTS, *(one.own for one in CARDS.values())):
         for word, value in own.items():
-            low, high = RANGES["spread" if word == "spread_alpha" else word]
+            low, high = RANGES[{"spread_alpha": "spread", "cads_alpha": "cads"}.get(word, word)]
             assert low <= value <= high
     assert RANGES["harmonize"] == (0, 1)
     assert RANGES["avoid_threshold"] == (0.5, 1)

@@ -50,7 +50,7 @@ class TestNothingIsLeftBehind:
         before = fingerprint(pipe)
         cancel = threading.Event()
         with pytest.raises(Cancelled):
-            for event in engine.render(every_method(store, model), store, cancel=cancel):
+            for event in engine.render(every_method(store, model, steps=60), store, cancel=cancel):
                 if isinstance(event, Progress):
                     cancel.set()
         assert fingerprint(pipe) == before

@@ -191,7 +191,7 @@ def test_stop_leaves_nothing(adapters: Engine, loaded: Loaded, store: PictureSto
     name = next(name for name, one in adapters._loaded.items() if one is loaded)
     before, cancel = state(loaded.pipe.unet), threading.Event()
     with pytest.raises(Cancelled):
-        for event in adapters.render(request.replace(model=name), store, cancel=cancel):
+        for event in adapters.render(request.replace(model=name, steps=60), store, cancel=cancel):
             if isinstance(event, Progress):
                 cancel.set()
     assert state(loaded.pipe.unet) == before

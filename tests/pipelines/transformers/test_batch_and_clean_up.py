@@ -34,8 +34,10 @@ class TestBatchAndCleanUp:
         tiny.result(engine, every_method(store, model, **words(model)), store)
         assert fingerprint(pipe) == before
         cancel = threading.Event()
+        # steps enough that the run is not over before the first one is told
+        long = every_method(store, model, **words(model, steps=60))
         with pytest.raises(Cancelled):
-            for event in engine.render(every_method(store, model, **words(model)), store, cancel=cancel):
+            for event in engine.render(long, store, cancel=cancel):
                 if isinstance(event, Progress):
                     cancel.set()
         assert fingerprint(pipe) == before
