@@ -132,6 +132,33 @@ def test_the_last_prediction_is_what_is_decoded(
     assert (shown[0] - decoded[0]).abs().mean() / decoded[0].abs().mean() > error
 
 
+@pytest.mark.parametrize("model", ["sd3", "flux", "chroma", "zimage"])
+def test_a_small_autoencoder_previews_unpacked_latents(
+    transformers: Engine, store: PictureStore, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed or not, it is given the picture's own grid in as many channels as the model's latents have."""
+    loaded = transformers.load(model)
+    channels, four = loaded.pipe.vae.config.latent_channels, (8,) * 4
+    small = AutoencoderTiny(
+        latent_channels=channels,
+        encoder_block_out_channels=four,
+        decoder_block_out_channels=four,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    ).eval()
+    given: list[torch.Tensor] = []
+    stock = small.decode
+    monkeypatch.setattr(small, "decode", lambda latents: given.append(latents) or stock(latents))
+    request = tiny.text_request(model, scheduler="flow_euler", steps=4, width=96)
+    plain = tiny.previews(tiny.events(transformers, request, store))
+    monkeypatch.setattr(loaded, "tiny", small)
+    monkeypatch.setattr(loaded, "preview_matrix", None)  # fitted where there was none
+    shown = tiny.previews(tiny.events(transformers, request, store))
+    assert [tuple(one.shape) for one in given] == [(1, channels, 8, 12)] * 3
+    assert [picture.shape for picture in shown] == [(64, 96, 3)] * 3
+    assert tiny.moved(shown[-1], plain[-1]) > 1
+
+
 def test_a_small_autoencoder_shows_what_it_decodes() -> None:
     pipe: Any = Engine().load("embedded").pipe  # whose own is one
     picture = previews.smooth_pictures(1, 64, seed=7)[0]
