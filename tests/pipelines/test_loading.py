@@ -16,7 +16,7 @@ from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load_pipeline
 from pipelines.loading.failures import sentence
 from pipelines.loading.load import told
-from pipelines.loading.placing import choose_offload
+from pipelines.loading.placing import SPARE, choose_offload, place
 from pipelines.models import card
 from tests.pipelines import tiny
 
@@ -66,6 +66,36 @@ def test_what_was_chosen_is_said_wherever_something_was(
 )
 def test_the_memory_rule(total: int, largest: int, free: int, where: str) -> None:
     assert choose_offload(total * GB, largest * GB, free * GB) == where
+
+
+@pytest.mark.parametrize(
+    ("room", "options", "where"),
+    [
+        ("for all", LoadOptions(), "to"),
+        ("for the largest", LoadOptions(), "enable_model_cpu_offload"),
+        ("for none", LoadOptions(), "enable_group_offload"),
+        ("for all", LoadOptions(offload="group"), "enable_group_offload"),
+        ("for none", LoadOptions(offload="none"), "to"),
+    ],
+)
+def test_weights_go_where_the_rule_says(
+    room: str, options: LoadOptions, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA, as no other device tells its free memory: what diffusers is asked for is caught on the way."""
+    pipe = tiny.sdxl()
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    sizes = [sum(one.numel() * one.element_size() for one in part.parameters()) for part in parts]
+    enough = int(SPARE * max(sizes)) + 1
+    free = {"for all": 2 * sum(sizes), "for the largest": enough, "for none": max(sizes)}[room]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10 * free))
+    asked: list[str] = []
+    for name in ("to", "enable_model_cpu_offload", "enable_group_offload"):
+        monkeypatch.setattr(pipe, name, lambda *_, _name=name, **__: asked.append(_name))
+    found = place(pipe, "cuda", options)
+    assert asked == [where]
+    assert (
+        found == {"to": "none", "enable_model_cpu_offload": "model", "enable_group_offload": "group"}[where]
+    )
 
 
 def test_words_are_checked() -> None:
