@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -335,7 +334,9 @@ def main() -> None:
     }
     raw["protocol"] = settings
     raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")
-    command = ("python -m tests.benchmarks.negtome " + " ".join(sys.argv[1:])).strip()
+    command = "` · `".join(
+        f"python -m tests.benchmarks.negtome {part} --n {one['n']}" for part, one in raw["parts"].items()
+    )
     heading = common.heading(
         "NegToMe and its rivals, where the truth is known", command, settings, weights, kept=True
     )
