@@ -216,11 +216,17 @@ def ratios(rows: Sequence[dict[str, Any]], name: str, base: str, clock: int) -> 
     return f"{common.number(ratio(rows, name, base, clock))}, median {median:.3f}"
 
 
-def target_of(name: str, base: str, targets: dict[str, float]) -> float | None:
-    """The target that a run's name begins with, None where there is none; ``more layers`` is against fewer layers."""
+def kind_of(name: str, base: str, targets: dict[str, float]) -> str | None:
+    """Which target a run has: the one that its name begins with; ``more layers`` is against fewer layers."""
     if base.startswith("layer attention"):
-        return targets.get("more layers")
-    return next((target for start, target in targets.items() if name.startswith(start)), None)
+        return "more layers" if "more layers" in targets else None
+    return next((start for start in targets if name.startswith(start)), None)
+
+
+def target_of(name: str, base: str, targets: dict[str, float]) -> float | None:
+    """The target of a run, None where there is none."""
+    kind = kind_of(name, base, targets)
+    return None if kind is None else targets[kind]
 
 
 def verdict(found: Interval, target: float | None) -> str:
@@ -266,12 +272,7 @@ def together(found: Sequence[dict[Pair, Rows]], settings: dict[str, Any]) -> str
     pooled: dict[str, list[float]] = {}
     for pairs in found:
         for (name, base), rows in pairs.items():
-            many = base.startswith("layer attention")
-            start = (
-                "more layers"
-                if many
-                else next((one for one in settings["targets"] if name.startswith(one)), None)
-            )
+            start = kind_of(name, base, settings["targets"])
             if start is not None:
                 pooled.setdefault(start, []).extend(row[name][0] / row[base][0] for row in rows)
     lines = []
