@@ -68,7 +68,7 @@ def rivals(
     """The collages to render, by name, in order; ``collage`` has a seed and two images or more.
 
     A name is "off" or ways joined by "+". Those with variants are left out where there are no alternatives. Where what
-    a collage leaves open was filled in (`variants.opened_collage`), ``written`` is the collage before: all settings but
+    a collage leaves open was filled in (`opening.opened_collage`), ``written`` is the collage before: all settings but
     those with variants leave it open. Raises
     `FieldError` for an unknown name, a missing seed and a single image.
     """

@@ -1,6 +1,6 @@
 """Builds the table of what a prompt may leave open, from the embedded model's world: the same file every time.
 
-``python -m presets.recipes.open_words`` writes ``studio/open_words.json``, which `studio.variants.opened` reads: the
+``python -m presets.recipes.open_words`` writes ``studio/open_words.json``, which `studio.opening.opened` reads: the
 colours, skin tones and genders that captions say; the names of all objects that come in colours and of all people,
 the usual one first; and of what has neither the names where there are several.
 """

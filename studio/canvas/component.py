@@ -18,9 +18,9 @@ from pipelines.errors import DocumentError
 from studio.canvas.exchange import sketch, without_addresses
 from studio.document import Collage
 from studio.field_errors import field_schema
+from studio.opening import opened_texts
 from studio.phrases import place_phrases
 from studio.suggest import suggest as suggest_values
-from studio.variants import opened_texts
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
@@ -77,7 +77,7 @@ def weave(data: dict[str, Any]) -> str:
 
 
 def fill_in(data: dict[str, Any]) -> dict[str, Any] | None:
-    """What a scene leaves open, filled in as alternatives (`studio.variants.opened_texts`); None where nothing is open.
+    """What a scene leaves open, filled in as alternatives (`studio.opening.opened_texts`); None where nothing is open.
 
     ``data`` is as in `weave`, and so is what comes back.
     """

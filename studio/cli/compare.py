@@ -20,11 +20,11 @@ from studio.cli.render import encoder, write_new
 from studio.cli.settings import apply_settings
 from studio.document import Collage
 from studio.formats import png
+from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
 from studio.rivals import DEFAULT, OFF, rivals
 from studio.sheet import sheet
 from studio.to_request import to_request
-from studio.variants import NOTHING_OPEN, opened_collage
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine

@@ -38,10 +38,10 @@ from studio.cli.settings import apply_settings, named
 from studio.document import Collage
 from studio.edit_layer import Edit, edit_layer, read_result
 from studio.formats import png
+from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
 from studio.sizes import size
 from studio.to_request import Prepared, to_request
-from studio.variants import NOTHING_OPEN, opened_collage
 
 if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures

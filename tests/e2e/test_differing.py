@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 from studio.compositing import place_reference
 from studio.document import Canvas
 from studio.formats import open_any
+from studio.opening import opened
 from studio.rivals import INTERVAL
-from studio.variants import opened
 from tests.e2e.driver import Driver
 
 

@@ -6,7 +6,7 @@ from pipelines.embedded.training.captions import all_words
 from pipelines.embedded.training.world import world
 from presets.recipes.build import WORLD
 from presets.recipes.open_words import TABLE, table, text
-from studio.variants import opened
+from studio.opening import opened
 
 
 def test_the_shipped_table_is_what_the_recipe_makes() -> None:

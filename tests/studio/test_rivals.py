@@ -9,9 +9,9 @@ import pytest
 from pipelines.errors import FieldError
 from pipelines.models import card
 from studio.document import Collage, Layer
+from studio.opening import opened_collage
 from studio.rivals import DEFAULT, INTERVAL, has_alternatives, rivals
 from studio.to_request import DEFAULTS
-from studio.variants import opened_collage
 
 DIGEST = "a" * 64
 ASKED: dict[str, Any] = {"prompt": "a {red|blue} car", "seed": 3, "images": 2}
