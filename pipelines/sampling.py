@@ -1,7 +1,8 @@
 """One call of a stock pipeline with methods around it, and nothing left behind.
 
 The pipeline object and its scheduler are made for the call over the loaded parts; the only things put on shared
-modules are the tapped processors and two hooks on the denoiser, and both are taken out again whatever happens.
+modules are the tapped processors, two hooks on the denoiser and what remembers the text's keys and values, and all are
+taken out again whatever happens.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from PIL import Image
 
 from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
+from pipelines.attention.memo import remembered
 from pipelines.attention.tap import installed
 from pipelines.errors import EngineError, UnsupportedError
 from pipelines.listening import Compose, Latest, listen
@@ -137,7 +139,7 @@ def sample(
         on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
         return {"latents": family.pack(latents)}
 
-    with _hooked(denoiser, run, methods, latest):
+    with _hooked(denoiser, run, methods, latest), remembered(denoiser, family.site):
         if kernel.empty:
             out = pipe(**arguments, callback_on_step_end=after)
         else:

@@ -59,7 +59,7 @@ def compose(collage: Collage, library: Library) -> Composition:
 
     for index in reversed(shown):
         layer = collage.layers[index]
-        window, plane = _place(layer, library, collage.canvas)
+        window, plane = place_part(layer, library, collage.canvas)
         contribution = plane * uncovered[window][..., None]
         flat[window] += contribution[..., :3]
         if layer.harmonize == 0:
@@ -94,7 +94,7 @@ def place(layer: Layer, library: Library, canvas: Canvas) -> Plane:
     Alpha holds everything that is the layer's own: the picture's alpha, opacity, mask and clip polygon.
     """
     whole = np.zeros((canvas.height, canvas.width, 4), np.float32)
-    window, plane = _place(layer, library, canvas)
+    window, plane = place_part(layer, library, canvas)
     whole[window] = plane
     return whole
 
@@ -153,8 +153,8 @@ def _apply_mask(picture: Image.Image, mask: Image.Image) -> None:
     picture.putalpha(Image.fromarray(np.rint(alpha).astype(np.uint8)))
 
 
-def _place(layer: Layer, library: Library, canvas: Canvas) -> tuple[tuple[slice, slice], Plane]:
-    """The part of the canvas that the layer can touch, and the layer there, as in `place`."""
+def place_part(layer: Layer, library: Library, canvas: Canvas) -> tuple[tuple[slice, slice], Plane]:
+    """The part of the canvas that the layer can touch (rows, columns), and the layer there, as in `place`."""
     picture = library.open(layer.picture)
     if layer.mask is not None:
         _apply_mask(picture, read_mask(library, layer.mask))

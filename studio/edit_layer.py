@@ -20,11 +20,11 @@ from PIL import Image, ImageFilter
 
 from pipelines.errors import DocumentError, FieldError, PictureError
 from pipelines.events import Event, Finished, ImageDone, Preview, RenderResult, Warned
-from pipelines.measure.numbers import changed_share, measured
+from pipelines.measure.numbers import apart, changed_share, measured
 from pipelines.models import card
 from pipelines.pictures import PictureStore, Pixels, digest
 from pipelines.request import MAX_GROW, LayerRequest, RenderRequest
-from studio.compositing import Box, Composition, Plane, compose, place
+from studio.compositing import Box, Composition, Plane, compose, place_part
 from studio.crop import Crop, choose
 from studio.document import Canvas, Collage, Layer
 from studio.formats import png
@@ -72,8 +72,7 @@ class Edit:
 
     def outside(self, whole: Pixels) -> int:
         """The largest difference, in 8-bit steps of a channel, to the picture underneath where the mask is 0."""
-        there = self.mask == 0
-        return int(np.abs(whole[there].astype(np.int16) - self.picture[there]).max(initial=0))
+        return int(apart((whole, self.picture))[self.mask == 0].max(initial=0))
 
     def finish(
         self, result: RenderResult, pictures: PictureStore, features: PictureFeatures | None = None
@@ -249,12 +248,14 @@ def _laid_over(
 ) -> Pixels:
     """The picture with the layer's cut-out over it, as far as no layer above covers it."""
     at = next(n for n, index in enumerate(composition.indices) if collage.layers[index] is layer)
+    window, plane = place_part(layer, library, collage.canvas)
     # visible masks from the top down are what each leaves of the rest, so those above sum to what they cover
-    covered = sum(composition.visible[at + 1 :], np.zeros_like(composition.background_visible))
-    uncovered = np.clip(1 - covered, 0, 1)[..., None]
-    placed = place(layer, library, collage.canvas) * uncovered
-    mixed = picture * (1 - placed[..., 3:]) + placed[..., :3] * 255
-    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+    covered = sum((mask[window] for mask in composition.visible[at + 1 :]), np.zeros_like(plane[..., 3]))
+    placed = plane * np.clip(1 - covered, 0, 1)[..., None]
+    whole = picture.copy()
+    mixed = picture[window] * (1 - placed[..., 3:]) + placed[..., :3] * 255
+    whole[window] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+    return whole
 
 
 def _left_behind(layer: Layer, collage: Collage, library: Library, mask: Pixels) -> int:

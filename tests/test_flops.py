@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines import sampling
 from pipelines.engine import Engine, Loaded
 from pipelines.families import families
 from pipelines.models import CARDS
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.to_request import DEFAULTS
-from tests.benchmarks import common, flops, shapes
+from tests.benchmarks import common, flops, shapes, text_memo
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.runs import sampled
@@ -102,7 +104,11 @@ def subject_of(loaded: Loaded, request: RenderRequest, text: int) -> flops.Subje
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_count_is_what_a_run_does(engine: Engine, store: PictureStore, model: str, run: str) -> None:
+def test_the_count_is_what_a_run_does(
+    engine: Engine, store: PictureStore, model: str, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what is remembered of the text, which is left out on both sides."""
+    monkeypatch.setattr(sampling, "remembered", lambda *_: nullcontext())
     loaded = engine.load(model)
     if run == "thinned":
         loaded = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, thin_from=16))
@@ -114,6 +120,19 @@ def test_the_count_is_what_a_run_does(engine: Engine, store: PictureStore, model
         "only a reference is encoded before the first step"
     )
     assert (count.active > count.rest) == (run in ("spread", "avoid", "thinned"))
+
+
+@pytest.mark.parametrize("model", MODELS[:4])
+def test_what_is_remembered_saves_the_texts_keys_and_values(
+    engine: Engine, store: PictureStore, model: str
+) -> None:
+    loaded = engine.load(model)
+    request = asked(loaded, "spread", store)
+    real, text = in_the_engine(loaded, request, store)
+    count = flops.count(subject_of(loaded, request, text), request, store)
+    rows = 2 * request.images
+    products = sum(linear.in_features * linear.out_features for linear in text_memo.maps(loaded.pipe.unet))
+    assert count.whole - real == 2 * rows * text * products > 0, "the second of two steps"
 
 
 def test_spread_is_one_product_a_block(engine: Engine, store: PictureStore) -> None:

@@ -7,6 +7,7 @@ differences of one picture mean little: compare runs over the same seeds.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,17 @@ Mask = NDArray[np.bool_]
 
 def changed_share(picture: Pixels, flat: Pixels) -> float:
     """The share, 0 to 1, of the pixels (H, W, 3) that differ by more than `CHANGED` in a channel."""
-    difference = np.abs(picture.astype(np.int16) - flat).max(2)
-    return float((difference > CHANGED).mean())
+    return float((apart((picture, flat)) > CHANGED).mean())
+
+
+def apart(images: Sequence[Pixels]) -> Pixels:
+    """How far pictures (H, W, 3) lie apart at each pixel, uint8 (H, W): the largest difference in a channel."""
+    # written out, as numpy takes twenty times as long over a last axis of three
+    red, green, blue = np.moveaxis(
+        functools.reduce(np.maximum, images) - functools.reduce(np.minimum, images), 2, 0
+    )
+    found: Pixels = np.maximum(np.maximum(red, green), blue)
+    return found
 
 
 def shown(picture: Pixels, mask: Mask) -> Pixels | None:
@@ -148,9 +158,7 @@ def agreement(inside: Mask, images: tuple[Pixels, ...], features: PictureFeature
     for word, mask in (("inside", inside), ("outside", ~inside)):
         parts = [part for picture in images if (part := shown(picture, mask)) is not None]
         found[word] = round(mean_pairwise_distance(features.pictures(parts)), 4) if parts else None
-    stack = np.stack(images).astype(np.int16)
-    apart = (stack.max(0) - stack.min(0)).max(-1)[~inside]
-    return {**found, "apart": int(apart.max(initial=0))}
+    return {**found, "apart": int(apart(images)[~inside].max(initial=0))}
 
 
 def _nearness(

@@ -65,10 +65,11 @@ class ReferenceRows(Method):
 
     def __init__(self) -> None:
         self._clean: torch.Tensor | None = None
+        self._longer: tuple[torch.Tensor, int, torch.Tensor] | None = None
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Encode the references and the empty text."""
-        self._run = run
+        self._run, self._longer = run, None
         if self._clean is not None:  # the next image of the same run
             return
         self._clean = torch.cat([kept_latents(run, avoid.picture) for avoid in run.request.avoids])
@@ -91,8 +92,19 @@ class ReferenceRows(Method):
         clean, noise = self._clean[acting], self._noise[acting]
         rows = noised(clean, noise, step.level, exploding=False).to(inputs.sample.dtype)
         inputs.sample = torch.cat([inputs.sample, self._run.family.pack(rows)])
-        self._run.family.lengthen(inputs.kwargs, self._text, len(rows))
+        self._lengthen(inputs.kwargs, len(rows))
         step.references = {number: step.rows + at for at, number in enumerate(acting)}
+
+    def _lengthen(self, kwargs: dict[str, Any], count: int) -> None:
+        """As the family does it; equal states are the same tensor in every step, so that their keys are kept."""
+        states = kwargs.get("encoder_hidden_states")
+        self._run.family.lengthen(kwargs, self._text, count)
+        if states is None:
+            return
+        if self._longer is not None and self._longer[0] is states and self._longer[1] == count:
+            kwargs["encoder_hidden_states"] = self._longer[2]
+        else:
+            self._longer = states, count, kwargs["encoder_hidden_states"]
 
     def _acting(self, step: Step) -> list[int]:
         """Numbers of the references whose own window holds the step."""

@@ -38,8 +38,9 @@ COMMAND = "python -m tests.benchmarks.flops"
 ABOUT = """What is added to the floating-point operations of a whole stock run: matrix products, convolutions and
 attention of the denoiser, and of the autoencoder where it encodes a reference. Counted on torch's meta device through
 the engine's own hooks, kernel and methods; `tests/test_flops.py` holds the count against real runs of tiny models.
-Elementwise work and memory traffic are not in it, nor text encoders and the decoder, on either side. Side, steps,
-guidance and the share of the steps in which NegToMe acts are those of each model's card, so what its users get.
+Elementwise work and memory traffic are not in it, nor text encoders and the decoder, on either side, nor what a run
+saves by remembering the text's keys and values on UNets. Side, steps, guidance and the share of the steps in which
+NegToMe acts are those of each model's card, so what its users get.
 
 What spread costs is the product of each image's tokens with the reference tokens of the others. On grids of {thin}
 tokens and more one reference token of each two by two is compared, where the card says so (all cards do but the

@@ -2,11 +2,11 @@
 
 ``python -m tests.benchmarks.text_memo [--out FOLDER]``
 
-In cross-attention keys and values are linear maps of the prompt's states, which are the same tensor in every step. Here
-they are computed once and handed out again, on the embedded model's UNet and on one of SDXL's shape, and the processor
-time of the same forward passes is compared inside rounds. How much of the arithmetic they are at real sizes is counted
-beside it: the fewer places a picture has, the more its words weigh. The memo lives here alone: docs/architecture.md
-says why no run uses it.
+In cross-attention keys and values are linear maps of the prompt's states, which are the same tensor in every step, so a
+run computes them once (`pipelines.attention.memo`). Here the processor time of the same forward passes with and without
+it is compared inside rounds, on the embedded model's UNet, whole and on the smallest crop that an edit of one layer
+runs, and on one of SDXL's shape. How much of the arithmetic they are at real sizes is counted beside it: the fewer
+places a picture has, the more its words weigh.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from diffusers import UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.attention.memo import remembered
+from pipelines.families import family
 from pipelines.measure.intervals import bootstrap
 from tests.benchmarks import common, shapes
 
@@ -33,47 +34,24 @@ COMMAND = "python -m tests.benchmarks.text_memo"
 COUNTED = ("embedded", "SD 1.5", "SDXL")
 
 
-@contextmanager
-def remembered(unet: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Linear maps of the text computed once for each text tensor; yields what they hold, and takes itself out again."""
-    patched: list[Any] = []
-    held: list[torch.Tensor] = []
-
-    def patch(linear: Any) -> None:
-        stock, last = linear.forward, {}
-
-        def forward(states: torch.Tensor) -> torch.Tensor:
-            if last.get("in") is not states:
-                last["in"], last["out"] = states, stock(states)
-                held.append(last["out"])
-            found: torch.Tensor = last["out"]
-            return found
-
-        linear.forward = forward
-        patched.append(linear)
-
-    for module in unet.modules():
-        if getattr(module, "is_cross_attention", False):
-            patch(module.to_k)
-            patch(module.to_v)
-    try:
-        yield held
-    finally:
-        for linear in patched:
-            del linear.forward
-
-
-def unets() -> dict[str, Any]:
-    """Name → UNet, those of the protocol in its order."""
+def measured() -> dict[str, tuple[UNet2DConditionModel, int]]:
+    """Name → (UNet, side in latent cells), those of the protocol in its order."""
     torch.manual_seed(0)
     embedded = UNet2DConditionModel.from_pretrained(common.WEIGHTS / "unet").eval()
-    return dict(
-        zip(
-            common.protocol("text_memo")["rounds"],
-            (embedded, UNet2DConditionModel(**shapes.SDXL_THIRD).eval()),
-            strict=True,
-        )
-    )
+    third = UNet2DConditionModel(**shapes.SDXL_THIRD).eval()
+    whole = embedded.config.sample_size
+    found = [(embedded, whole), (embedded, whole // 2), (third, third.config.sample_size)]
+    return dict(zip(common.protocol("text_memo")["rounds"], found, strict=True))
+
+
+def maps(unet: torch.nn.Module) -> list[torch.nn.Linear]:
+    """The key and value maps of the text."""
+    return [
+        linear
+        for module in unet.modules()
+        if getattr(module, "is_cross_attention", False)
+        for linear in (module.to_k, module.to_v)
+    ]
 
 
 def counted(shape: shapes.Shape, settings: dict[str, Any]) -> float:
@@ -83,24 +61,17 @@ def counted(shape: shapes.Shape, settings: dict[str, Any]) -> float:
     # attention is one operation in fast kernels, which the counter does not know on every device
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         unet(*args, **kwargs)
-    maps = [
-        linear.in_features * linear.out_features
-        for module in unet.modules()
-        if getattr(module, "is_cross_attention", False)
-        for linear in (module.to_k, module.to_v)
-    ]
-    return 2 * settings["rows"] * settings["text"] * sum(maps) / counter.get_total_flops()
+    products = sum(linear.in_features * linear.out_features for linear in maps(unet))
+    return 2 * settings["rows"] * settings["text"] * products / counter.get_total_flops()
 
 
-def rounds(unet: Any, count: int, settings: dict[str, Any]) -> tuple[list[dict[str, float]], int]:
-    """(processor seconds, plain and remembered, of each round, after one that warms up; numbers that are held)."""
+def rounds(unet: Any, cells: int, count: int, settings: dict[str, Any]) -> list[dict[str, float]]:
+    """Processor seconds, plain and remembered, of each round, after one that warms up."""
     generator = torch.Generator().manual_seed(settings["seed"])
     config, rows = unet.config, settings["rows"]
-    side = config.sample_size
-    sample = torch.randn(rows, config.in_channels, side, side, generator=generator)
+    sample = torch.randn(rows, config.in_channels, cells, cells, generator=generator)
     text = torch.randn(rows, settings["text"], config.cross_attention_dim, generator=generator)
     added = {"text_embeds": torch.zeros(rows, 320), "time_ids": torch.zeros(rows, 6)}
-    size = 0
 
     def run() -> tuple[float, torch.Tensor]:
         start = time.process_time()
@@ -114,16 +85,12 @@ def rounds(unet: Any, count: int, settings: dict[str, Any]) -> tuple[list[dict[s
         seconds: dict[str, float] = {}
         outputs = {}
         for way in ("plain", "remembered") if turn % 2 else ("remembered", "plain"):
-            if way == "plain":
+            with remembered(unet, family("sd").site) if way == "remembered" else nullcontext():
                 seconds[way], outputs[way] = run()
-                continue
-            with remembered(unet) as held:
-                seconds[way], outputs[way] = run()
-                size = sum(one.numel() for one in held)
         if not torch.equal(outputs["plain"], outputs["remembered"]):
             raise SystemExit("remembering changed the output.")
         found.append(seconds)
-    return found[1:], size
+    return found[1:]
 
 
 def main() -> None:
@@ -134,14 +101,13 @@ def main() -> None:
     settings = common.protocol("text_memo")
     torch.set_num_threads(1)
     raw, lines = {}, []
-    for name, unet in unets().items():
-        found, size = rounds(unet, settings["rounds"][name], settings)
+    for name, (unet, cells) in measured().items():
+        found = rounds(unet, cells, settings["rounds"][name], settings)
+        held = 4 * settings["rows"] * settings["text"] * sum(linear.out_features for linear in maps(unet))
         raw[name] = found
         ratios = [one["remembered"] / one["plain"] for one in found]
         median = f"{np.median(ratios):.3f}"
-        lines.append(
-            [name, str(len(found)), common.number(bootstrap(ratios)), median, f"{4 * size / 1e6:.1f}"]
-        )
+        lines.append([name, str(len(found)), common.number(bootstrap(ratios)), median, f"{held / 1e6:.1f}"])
     asked.out.mkdir(parents=True, exist_ok=True)
     known = {shape.name: shape for shape in shapes.SHAPES}
     third = dataclasses.replace(
@@ -150,9 +116,13 @@ def main() -> None:
         sizes=shapes.SDXL_THIRD,
         card=dataclasses.replace(known["SDXL"].card, side=256),
     )
+    crop = dataclasses.replace(
+        known["embedded"],
+        card=dataclasses.replace(known["embedded"].card, side=known["embedded"].card.side // 2),
+    )
     shares = {
         f"{shape.name}, {shape.card.side} × {shape.card.side}": counted(shape, settings)
-        for shape in (*(known[name] for name in COUNTED), third)
+        for shape in (*(known[name] for name in COUNTED), crop, third)
     }
     made = {"command": COMMAND, "made": common.machine(), "seconds": raw, "shares": shares}
     (asked.out / "text_memo.json").write_text(json.dumps(made, indent=1) + "\n")

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.events import RenderResult
 from pipelines.measure.features import Features, vendi
-from pipelines.measure.numbers import CHANGED, changed_share, measured, numbers, shown, told
+from pipelines.measure.numbers import CHANGED, apart, changed_share, measured, numbers, shown, told
 from pipelines.pictures import PictureStore, Pixels
 from tests.pipelines import tiny
 
@@ -32,6 +32,14 @@ class TestFormulas:
         between = vendi(unit([1, 0], [1, 1]))
         values = np.array([1 + 0.5**0.5, 1 - 0.5**0.5]) / 2
         assert between == pytest.approx(np.exp(-(values * np.log(values)).sum()), rel=1e-5)
+
+    def test_apart(self) -> None:
+        images = [np.zeros((2, 2, 3), np.uint8) for _ in range(3)]
+        images[0][0, 0] = 3, 250, 7
+        images[2][0, 0] = 3, 0, 200
+        images[1][1, 0, 2] = 255
+        assert apart(images).tolist() == [[250, 0], [255, 0]]
+        assert apart(images).dtype == np.uint8
 
     def test_changed_share(self) -> None:
         flat = np.full((8, 8, 3), 100, np.uint8)
