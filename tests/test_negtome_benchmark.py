@@ -12,7 +12,16 @@ from pipelines.request import AvoidRequest, RenderRequest
 from presets.recipes.build import WORLD
 from studio.variants import alternatives, variant
 from tests.benchmarks import common, negtome, negtome_scenes
-from tests.benchmarks.negtome_curves import AVOIDS, CURVES, avoid_ways, best, cells, spread_ways
+from tests.benchmarks.negtome_curves import (
+    AVOIDS,
+    AXES,
+    CURVES,
+    avoid_ways,
+    axis_ways,
+    best,
+    cells,
+    spread_ways,
+)
 from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mixed, slower
 from tests.benchmarks.negtome_report import section
 
@@ -52,7 +61,7 @@ def test_no_prompt_comes_twice() -> None:
     assert len(told) == SETTINGS["prompts_each"] + own["prompts_each"]
 
 
-def test_every_cell_can_be_asked_for() -> None:
+def test_every_cell_of_the_curves_can_be_asked_for() -> None:
     own = SETTINGS["curves"]
     words = {word: SETTINGS[word] for word in ("scheduler", "guidance", "steps", "seed", "images")}
     plain = RenderRequest(model="embedded", width=64, height=64, prompt="", **words)
@@ -60,6 +69,8 @@ def test_every_cell_can_be_asked_for() -> None:
     ways = spread_ways(own) | avoid_ways(own, avoid)
     asked = {plain.replace(**changes) for changes in ways.values()}
     assert len(asked) == len(ways) - 1, "all differ, but for off and avoid off"
+    ways = axis_ways(SETTINGS["axes"], avoid)
+    assert len({plain.replace(**changes) for changes in ways.values()}) == len(ways)
 
 
 def test_entropy_counts_kinds_in_bits() -> None:
@@ -104,6 +115,23 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
             row["vary, rest pinned"] = one(
                 plain, hits, **{**apart, "outside": 0.0, "exact": 0 if good else 3}
             )
+        elif part == "reach":
+            near = {"near": {"inside": 0.5, "outside": 0.4}}
+            row["off"] = one(plain, hits, **near, moved={"inside": 0.0, "outside": 0.0})
+            for by in ("guidance", "push"):
+                row[f"{by}, everywhere"] = one(plain, hits, **near, moved={"inside": 9.0, "outside": 6.0})
+                outside = 2.0 if good else 7.0
+                row[f"{by}, in the layer"] = one(
+                    plain, hits, **near, moved={"inside": 8.0, "outside": outside}
+                )
+        elif part == "axes":
+            row["avoid off"] = one(plain, hits, **{"whole similarity": [0.6, 0.6]})
+            for axis in AXES:
+                for alpha, threshold in cells(SETTINGS["axes"]):
+                    lost = not good or axis == "released"
+                    row[f"axis {axis} {alpha:g} {threshold:g}"] = one(
+                        plain, fewer if lost else hits, **{"whole similarity": [0.6 - 0.1 * alpha] * 2}
+                    )
         else:
             row["off"] = one(plain, hits)
             row["avoid off"] = one(plain, hits, **{"whole similarity": [0.6, 0.6]})
@@ -126,6 +154,8 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
         assert "alpha 1.5, threshold 0.5" in good and "No cell keeps" not in good
         assert bad.count("No cell keeps") == len(CURVES) + len(AVOIDS)
         assert "| cads 0.25 |" in good
+    elif part == "axes":
+        assert good.count("No cell keeps") == 1 and bad.count("No cell keeps") == 2
     else:
         assert "**reached**" in good and "**not reached**" not in good
         assert "**not reached**" in bad

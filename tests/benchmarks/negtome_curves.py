@@ -32,6 +32,7 @@ CURVES = (
 """Axis, reference and way of each of spread's curves: ours, then the paper's rule by either axis; the last is the
 released code's."""
 AVOIDS = ("avoid guidance", "avoid push")
+AXES = ("source", "released")
 
 
 def cells(own: Settings) -> list[tuple[float, float]]:
@@ -67,6 +68,39 @@ def avoid_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
             avoid = dataclasses.replace(whole, alpha=alpha, threshold=threshold)
             ways[f"{kind} {alpha:g} {threshold:g}"] = {"avoids": (avoid,), "avoid_by": kind.split(" ")[1]}
     return ways
+
+
+def axis_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
+    """Off, and every cell of a picture to avoid by push, along either axis."""
+    ways: dict[str, dict[str, Any]] = {"avoid off": {}}
+    for axis in AXES:
+        for alpha, threshold in cells(own):
+            avoid = dataclasses.replace(whole, alpha=alpha, threshold=threshold)
+            ways[f"axis {axis} {alpha:g} {threshold:g}"] = {
+                "avoids": (avoid,),
+                "avoid_by": "push",
+                "axis": axis,
+            }
+    return ways
+
+
+def axes(rows: Sequence[Row], settings: Settings) -> str:
+    """A table for each axis, and where each costs the same."""
+    own = settings["axes"]
+    near = np.mean([likeness(row["avoid off"]) for row in rows])
+    text = (
+        f"## Which axis, for a picture to avoid\n\nn = {len(rows)} batches of {settings['images']} on the tuning "
+        f"prompts, by push, window {own['window']:g}. Source: each token of the picture moves away from its best "
+        "partner in the reference (the paper's words, and ours). Released: as in the released code the best token of "
+        "the picture is looked up for each of the reference's, and its number read as one of the reference's. Each "
+        "cell: similarity to the reference (off: "
+        f"{near:.3f}), the object as asked (off: {100 * agreement(rows, 'avoid off', 'object').value:.0f} %).\n\n"
+    )
+    for axis in AXES:
+        kind = f"axis {axis}"
+        text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, _avoid_cell)}\n"
+        text += f"{best(rows, kind, settings['loss'], 'avoid off')}\n\n"
+    return text
 
 
 def curves(rows: Sequence[Row], settings: Settings) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.measure.intervals import bootstrap
 from tests.benchmarks import common
-from tests.benchmarks.negtome_curves import curves
+from tests.benchmarks.negtome_curves import axes, curves
 from tests.benchmarks.negtome_measures import (
     Row,
     Settings,
@@ -41,8 +41,10 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
     parts: Mapping[str, Callable[[Sequence[Row], Settings], str]] = {
         "spread": _spread,
         "avoid": _avoid,
+        "reach": _reach,
         "vary": _vary,
         "curves": curves,
+        "axes": axes,
     }
     return parts[part](rows, settings)
 
@@ -50,7 +52,7 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
 def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Path) -> str:
     """The whole page."""
     text = heading
-    for part in ("spread", "avoid", "vary", "curves"):
+    for part in ("spread", "avoid", "reach", "vary", "curves", "axes"):
         if part in parts:
             text += section(part, parts[part]["rows"], settings)
             if why := settings.get("why", {}).get(part):
@@ -201,6 +203,59 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
         "Against a negative prompt that names what the reference shows, in the same rows:\n\n"
         + "".join(f"- {one}\n" for one in beside)
         + "\n"
+    )
+
+
+def _reach(rows: Sequence[Row], settings: Settings) -> str:
+    own = settings["reach"]
+
+    def of(word: str, where: str) -> Callable[[Row], float]:
+        return lambda one: float(one[word][where])
+
+    lines = []
+    for name in names_of(rows):
+        off = name == "off"
+        moved = [
+            bootstrap([of("moved", where)(row[name]) for row in rows]) for where in ("inside", "outside")
+        ]
+        falls = [fall(rows, name, of("near", where)) for where in ("inside", "outside")]
+        lines.append(
+            [
+                name,
+                *("" if off else common.number(one, 1) for one in moved),
+                "" if off or not moved[1].value else f"{moved[0].value / moved[1].value:.2f}",
+                *("" if off else percent(one) for one in falls),
+                common.percent(agreement(rows, name, "object")),
+                "" if off else common.points(lost(rows, name, "object")),
+            ]
+        )
+    headers = (
+        "",
+        "moves inside the layer",
+        "outside",
+        "inside : outside",
+        "similarity inside falls by",
+        "outside",
+        "object as asked",
+        "against off",
+    )
+    verdicts = []
+    for by in ("guidance", "push"):
+        confined, free = f"{by}, in the layer", f"{by}, everywhere"
+        less = difference(rows, confined, of("moved", "outside"), free)
+        inside = difference(rows, confined, of("moved", "inside"), free)
+        verdicts.append(
+            f"by {by} {_reached(less.value < 0, less.high < 0)} (outside {less.value:+.1f}, {less.low:+.1f} to "
+            f"{less.high:+.1f}; inside {inside.value:+.1f}, {inside.low:+.1f} to {inside.high:+.1f})"
+        )
+    return (
+        f"## A picture to avoid in one layer\n\nn = {len(rows)} batches of {settings['images']}; a collage of one "
+        "object, free to change, and of a true scene of it the object alone is avoided: everywhere, or in the layer "
+        f"alone. Alpha {own['alpha']:g} (by push {own['push']:g}), threshold {own['threshold']:g}, window "
+        f"{own['window']:g}. What moves is the mean over pixels of the largest difference of a channel to off, of "
+        "255.\n\n"
+        f"{common.table(headers, lines)}\n"
+        f"Confined to its layer, a reference moves what is outside less: {'; '.join(verdicts)}.\n\n"
     )
 
 

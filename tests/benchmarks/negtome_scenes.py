@@ -14,6 +14,9 @@ from pipelines.embedded.training.world import world
 from presets.recipes.build import WORLD
 from tests.benchmarks import common
 
+TUNED = ("curves", "axes")
+"""Parts that run on the tuning prompts."""
+
 
 @cache
 def scenes(seed: int, count: int, apart: frozenset[str] = frozenset()) -> tuple[Scene, ...]:
@@ -38,7 +41,7 @@ def scenes(seed: int, count: int, apart: frozenset[str] = frozenset()) -> tuple[
 def scene_of(k: int, settings: dict[str, Any], part: str = "") -> Scene:
     """Scene k of a part. The curves' prompts are the tuning seed's, none of which is counted."""
     counted = scenes(settings["seed"], settings["prompts_each"])
-    if part != "curves":
+    if part not in TUNED:
         return counted[k]
     apart = frozenset(prompt_of(scene) for scene in counted)
     return scenes(settings["tuning_seed"], settings["curves"]["prompts_each"], apart)[k]
