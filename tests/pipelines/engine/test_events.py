@@ -46,7 +46,7 @@ class TestEvents:
         """A denoiser call takes a fifth of a second: every third step has a preview, of one image."""
         calls: list[int] = []
         clock = SimpleNamespace(monotonic=lambda: 0.2 * len(calls))
-        monkeypatch.setattr("pipelines.engine.time", clock)
+        monkeypatch.setattr("pipelines.job.time", clock)
         own = Engine()
         own.adopt("own", pipe, tiny.card_for("own"))
         handle = pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))

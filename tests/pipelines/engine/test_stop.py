@@ -31,7 +31,7 @@ class TestStop:
         assert seen["decoder"] == 0
 
     def test_stopping_after_the_last_step_decodes_nothing(self, store: PictureStore, pipe: Any) -> None:
-        from pipelines.engine import _Job
+        from pipelines.job import Job
 
         own = Engine()
         own.adopt("own", pipe, tiny.card_for("own"))
@@ -42,11 +42,11 @@ class TestStop:
                 stop.set()
 
         with counted(pipe) as seen, pytest.raises(Cancelled):
-            _Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
+            Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
         assert seen == {"denoiser": 5, "decoder": 0}
 
     def test_stopping_between_two_images_begins_no_other(self, store: PictureStore, pipe: Any) -> None:
-        from pipelines.engine import _Job
+        from pipelines.job import Job
 
         own = Engine()
         own.adopt("own", pipe, tiny.card_for("own"))
@@ -57,7 +57,7 @@ class TestStop:
                 stop.set()
 
         with counted(pipe) as seen, pytest.raises(Cancelled):
-            _Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
+            Job(own, tiny.text_request("own", images=2), store, say, (stop,), False).run()
         assert seen == {"denoiser": 5, "decoder": 1}
 
     def test_without_a_stop_everything_is_decoded(
