@@ -183,9 +183,9 @@ def section(rows: Sequence[Row], settings: dict[str, Any]) -> str:
 ABOUT = """Work is latent cells times calls of the denoiser. Ratios are taken inside a row, rendered alone against
 rendered whole, both at the default strengths (layer .5, background .8): at equal steps the work is the third column.
 Times hold everything from the document to the last number of the report, with the model loaded. They follow the area
-less than work does, as a call of this small denoiser has a fixed cost: on 4 × 4 latent cells it takes 19 ms, on all
-32 × 32 108 ms (the least of 12 calls on a machine that did nothing else). Document, words, encoding, decoding and
-numbers take another tenth of an edit.
+less than work does, as a call of this small denoiser has a fixed cost: on 4 × 4 latent cells it takes 14 ms, on all
+32 × 32 102 ms (the least of 12 calls on a machine that did nothing else, with the text's keys and values remembered).
+Document, words, encoding, decoding and numbers take another tenth of an edit.
 
 """
 
