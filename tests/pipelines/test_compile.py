@@ -68,10 +68,19 @@ def sampled(
     return pictures, graphs
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model", ["flux", "sdxl"])
+OTHERS = sorted({*tiny.KINDS, *tt.KINDS} - {"flux", "sdxl", "schnell"})
+"""Each in the quickest way that it knows (diffusers names no repeated blocks of SD 3); schnell is flux."""
+
+
+@pytest.mark.parametrize(
+    ("model", "way"),
+    [
+        *((model, way) for model in ("flux", "sdxl") for way in WAYS),
+        *((model, "compile" if model == "sd3" else "compile_repeated_blocks") for model in OTHERS),
+    ],
+)
 def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way: str) -> None:
-    kinds: Any = tt if model == "flux" else tiny
+    kinds: Any = tt if model in tt.KINDS else tiny
     pipe, card = kinds.KINDS[model](), kinds.card_for(model)
     loaded = Engine().adopt(model, pipe, card)
     request = tiny.collage_request(
@@ -90,7 +99,7 @@ def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way
     )
     stock = sampled(loaded, request, store, [])[0]
     plain = sampled(loaded, request, store, methods_for(request))[0]
-    compiled(pipe, "transformer" if model == "flux" else "unet", way)
+    compiled(pipe, "transformer" if model in tt.KINDS else "unet", way)
     compiled_stock = sampled(loaded, request, store, [])[0]
     before = counters["stats"]["unique_graphs"]
     found, graphs = sampled(loaded, request, store, methods_for(request))
