@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 _OFFLINE = frozenset(
@@ -18,19 +19,17 @@ _OFFLINE = frozenset(
 )
 
 
+_NEEDED = re.compile(r"requires the ([\w-]+) library,? but it was not found")
+"""How transformers and diffusers say it."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 """How files with weights end that can run code."""
 
 
 def sentence(name: str, source: str, error: BaseException, what: str = "model") -> str:
     """What went wrong with ``what``, told from the classes of all errors in the chain: libraries wrap the hub's own."""
-    kinds: set[str] = set()
-    full = False
-    link: BaseException | None = error
-    while link is not None:
-        kinds |= {base.__name__ for base in type(link).__mro__}
-        full = full or getattr(link, "errno", None) == errno.ENOSPC
-        link = link.__cause__ or link.__context__
+    chain = _chain(error)
+    kinds = {base.__name__ for link in chain for base in type(link).__mro__}
+    full = any(getattr(link, "errno", None) == errno.ENOSPC for link in chain)
     where = f"{what} {name!r}"
     otherwise = "choose the embedded model" if what == "model" else "leave it out"
     if full:
@@ -41,6 +40,8 @@ def sentence(name: str, source: str, error: BaseException, what: str = "model") 
         return f"{where} is gated; accept its licence on its page at the hub and log in with `hf auth login`."
     if "RepositoryNotFoundError" in kinds:
         return f"{where} is not on the hub as {source!r}; check the id, or log in if it is private."
+    if library := _missing(error):
+        return not_installed(where, library)
     if not Path(source).exists() and kinds & _OFFLINE:
         return (
             f"{where} is not on this machine and the hub cannot be reached; connect to the network once, give a "
@@ -59,9 +60,32 @@ def sentence(name: str, source: str, error: BaseException, what: str = "model") 
     )
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error, and those that led to it."""
+    found = [error]
+    while (link := found[-1].__cause__ or found[-1].__context__) is not None:
+        found.append(link)
+    return found
+
+
+def _missing(error: BaseException) -> str | None:
+    """The library that was to be imported and is not there, None where it is something else."""
+    for link in _chain(error):
+        if isinstance(link, ModuleNotFoundError) and link.name:
+            return link.name.partition(".")[0]
+        if isinstance(link, ImportError) and (named := _NEEDED.search(str(link))):
+            return named[1].lower()
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text without its full stop, its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def not_installed(where: str, library: str) -> str:
+    """A library that one model needs and the others do not."""
+    return f"{where} needs the library {library}, which is not installed; install it with `pip install {library}`."
 
 
 def pickled(name: str) -> str:

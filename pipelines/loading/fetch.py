@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.errors import ModelError
 from pipelines.loading.failures import sentence
+from pipelines.loading.libraries import check_libraries
 from pipelines.models.card import ModelCard
 
 Say = Callable[[int, int], None]
@@ -50,6 +51,7 @@ def fetch_model(card: ModelCard, say: Say, *, pickles: bool, without: str | None
     index = fetch_file(card.source, "model_index.json", card.name)
     if index is None:
         raise ModelError(f"model {card.name!r} has no model_index.json on the hub; choose another.")
+    check_libraries(card.name, index)
     stated = json.loads(index.read_text(encoding="utf-8"))
     parts = [name for name, kind in stated.items() if isinstance(kind, list) and kind[0] is not None]
     kinds = (*_READ, "*.bin") if pickles else _READ

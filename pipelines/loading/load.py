@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.errors import DecollageError, ModelError
 from pipelines.loading.failures import PICKLES, first_line, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model
+from pipelines.loading.libraries import check_libraries
 from pipelines.loading.loras import add_loras
 from pipelines.loading.options import LoadOptions
 from pipelines.loading.placing import choose_device, place, quantization
@@ -121,6 +122,7 @@ def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Sa
     dtype = getattr(torch, name)
     if path.is_file():
         return read_file(card, path, options, device, name, say)
+    check_libraries(card.name, path / "model_index.json")
     check_room(card.name, weights_of(path), options, device, name, free_memory())
     more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))

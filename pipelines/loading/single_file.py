@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.errors import ModelError
 from pipelines.loading.failures import PICKLES, pickled
 from pipelines.loading.fetch import Say, fetch_model
+from pipelines.loading.libraries import check_libraries
 from pipelines.loading.options import LoadOptions
 from pipelines.loading.room import check_room, free_memory, weights_of
 from pipelines.models import ModelCard
@@ -43,6 +44,7 @@ def read_file(card: ModelCard, path: Path, options: LoadOptions, device: str, dt
         kind = getattr(diffusers, WHOLE[card.family])
         return kind.from_single_file(str(path), torch_dtype=number, **config)
     rest = _rest(card, options, say)
+    check_libraries(card.name, rest / "model_index.json")
     check_room(card.name, {**weights_of(rest), PART: [path]}, options, device, dtype, free_memory())
     index = json.loads((rest / "model_index.json").read_text(encoding="utf-8"))
     transformer = getattr(diffusers, index[PART][1]).from_single_file(
