@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib.util
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from pipelines.engine import Engine
 from pipelines.errors import PhraseError
 from pipelines.families.spans import moved_by_padding
-from pipelines.pictures import PictureStore
+from pipelines.pictures import PictureStore, Pixels
+from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.runs import sampled
 from tests.pipelines.spies import ids_read
 from tests.pipelines.tiny_words import qwen_words
@@ -83,3 +86,25 @@ class TestWords:
             loaded.pipe, collage(store, "sd3").replace(prompt=prompt, layers=(layer,))
         )
         assert found[0] and min(found[0]) >= 77
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
+def test_flux_2_reads_the_same_words_by_its_own_processor(store: PictureStore) -> None:
+    """The tests' own is the processor's base class, as the class itself wants torchvision."""
+    from transformers import PixtralImageProcessor, PixtralProcessor
+
+    def drawn(own: bool) -> tuple[list[list[int]], Pixels]:
+        pipe, card = tt.flux2(), tt.card_for("flux2")
+        if own:
+            words = pipe.tokenizer
+            parts = {"tokenizer": words.tokenizer, "chat_template": words.chat_template}
+            pipe.register_modules(
+                tokenizer=PixtralProcessor(image_processor=PixtralImageProcessor(), **parts)
+            )
+        loaded = Engine().adopt("flux2", pipe, card)
+        request = collage(store, "flux2")
+        return loaded.family.tokens(pipe, request), sampled(loaded, request, store)[0]
+
+    (places, picture), (own_places, own_picture) = drawn(False), drawn(True)
+    assert own_places == places and all(places)
+    assert np.array_equal(own_picture, picture)
