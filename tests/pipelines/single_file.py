@@ -28,13 +28,6 @@ _OPEN_CLIP = {
     "embeddings.position_embedding.weight": "positional_embedding",
     "text_projection.weight": "text_projection",
 }
-_Z_IMAGE = {
-    "all_final_layer.2-1.": "final_layer.",
-    "all_x_embedder.2-1.": "x_embedder.",
-    ".attention.to_out.0.": ".attention.out.",
-    ".attention.norm_k.": ".attention.k_norm.",
-    ".attention.norm_q.": ".attention.q_norm.",
-}
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
@@ -55,21 +48,6 @@ def save_single(pipe: Any, path: Path) -> Path:
     if two:
         weights |= _open_clip(pipe.text_encoder_2, "conditioner.embedders.1.model.")
     save_file({name: value.contiguous() for name, value in weights.items()}, path)
-    return path
-
-
-def save_z_image(transformer: Any, path: Path) -> Path:
-    """Write Z-Image's transformer alone, as it was released: queries, keys and values in one."""
-    weights = transformer.state_dict()
-    for name in [name for name in weights if name.endswith(".attention.to_q.weight")]:
-        start = name.removesuffix("to_q.weight")
-        weights[f"{start}qkv.weight"] = torch.cat([weights.pop(f"{start}to_{one}.weight") for one in "qkv"])
-    renamed = {}
-    for name, value in weights.items():
-        for ours, theirs in _Z_IMAGE.items():
-            name = name.replace(ours, theirs)
-        renamed[f"model.diffusion_model.{name}"] = value.contiguous()
-    save_file(renamed, path)
     return path
 
 

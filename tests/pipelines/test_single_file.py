@@ -14,6 +14,7 @@ from pipelines.loading import LoadOptions, load_pipeline
 from pipelines.models import CARDS, card
 from tests.pipelines import single_file, tiny
 from tests.pipelines import tiny_transformers as tt
+from tests.pipelines.single_transformers import RELEASES, save_transformer
 
 KINDS = {
     "sd15": ("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transformer.x"),
@@ -114,16 +115,13 @@ def assert_same(pipe: Any, loaded: Any, parts: tuple[str, ...]) -> None:
         assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
 
 
-@pytest.mark.parametrize("kind", ["zimage", "qwen"])
+@pytest.mark.parametrize("kind", RELEASES)
 def test_a_transformer_from_a_file_and_the_rest_from_a_folder(tmp_path: Path, kind: str) -> None:
     """The folder has no transformer of its own, but its config."""
     rest, file = tmp_path / "rest", tmp_path / "one.safetensors"
     pipe = tt.KINDS[kind]()
     pipe.save_pretrained(rest)
-    if kind == "zimage":
-        single_file.save_z_image(pipe.transformer, file)
-    else:
-        save_file(pipe.transformer.state_dict(), file)
+    save_transformer(kind, pipe.transformer, file)
     for weights in (rest / "transformer").glob("*.safetensors"):
         weights.unlink()
     loaded = load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(rest)))
