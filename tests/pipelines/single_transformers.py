@@ -12,19 +12,76 @@ from safetensors.torch import save_file
 
 @dataclass(frozen=True)
 class Release:
-    """How a transformer was released: ``names`` replaced one after another, queries, keys and values in one matrix.
+    """How a transformer was released: what was ``fused`` into one matrix, then ``names`` replaced one after another.
 
-    ``fused`` are the places of q, k and v, with a star for the letter, and of the one that they become. The halves of
-    what begins with one of ``swapped`` change places.
+    ``fused`` are the places of several matrices, one after another, and of the one that they become. The halves of what
+    begins with one of ``swapped`` change places.
     """
 
     names: dict[str, str]
-    fused: dict[str, str]
+    fused: dict[tuple[str, ...], str]
     swapped: tuple[str, ...] = ()
     prefix: str = "model.diffusion_model."
 
 
+def _three(place: str, *more: str) -> tuple[str, ...]:
+    """Queries, keys and values, where the star is; and what follows them."""
+    return (*(place.replace("*", letter) for letter in "qkv"), *more)
+
+
+_FLUX_BLOCKS = {
+    "x_embedder.": "img_in.",
+    "context_embedder.": "txt_in.",
+    "single_transformer_blocks.0.proj_out.": "single_blocks.0.linear2.",
+    "single_transformer_blocks.0.norm.linear.": "single_blocks.0.modulation.lin.",
+    "single_transformer_blocks.0.attn.norm_q.weight": "single_blocks.0.norm.query_norm.scale",
+    "single_transformer_blocks.0.attn.norm_k.weight": "single_blocks.0.norm.key_norm.scale",
+    "transformer_blocks.": "double_blocks.",
+    ".norm1.linear.": ".img_mod.lin.",
+    ".norm1_context.linear.": ".txt_mod.lin.",
+    ".attn.norm_q.weight": ".img_attn.norm.query_norm.scale",
+    ".attn.norm_k.weight": ".img_attn.norm.key_norm.scale",
+    ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
+    ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
+    ".attn.to_out.0.": ".img_attn.proj.",
+    ".attn.to_add_out.": ".txt_attn.proj.",
+    ".ff.net.0.proj.": ".img_mlp.0.",
+    ".ff.net.2.": ".img_mlp.2.",
+    ".ff_context.net.0.proj.": ".txt_mlp.0.",
+    ".ff_context.net.2.": ".txt_mlp.2.",
+    "norm_out.linear.": "final_layer.adaLN_modulation.1.",
+    "proj_out.": "final_layer.linear.",
+}
+_FLUX_FUSED = {
+    _three(
+        "single_transformer_blocks.0.attn.to_*.", "single_transformer_blocks.0.proj_mlp."
+    ): "single_blocks.0.linear1.",
+    _three(".attn.to_*."): ".img_attn.qkv.",
+    _three(".attn.add_*_proj."): ".txt_attn.qkv.",
+}
 RELEASES = {
+    "flux": Release(
+        names={
+            "time_text_embed.timestep_embedder.linear_1.": "time_in.in_layer.",
+            "time_text_embed.timestep_embedder.linear_2.": "time_in.out_layer.",
+            "time_text_embed.guidance_embedder.linear_1.": "guidance_in.in_layer.",
+            "time_text_embed.guidance_embedder.linear_2.": "guidance_in.out_layer.",
+            "time_text_embed.text_embedder.linear_1.": "vector_in.in_layer.",
+            "time_text_embed.text_embedder.linear_2.": "vector_in.out_layer.",
+            **_FLUX_BLOCKS,
+        },
+        fused=_FLUX_FUSED,
+        swapped=("norm_out.linear.",),
+    ),
+    "chroma": Release(
+        names={
+            "layers.0.linear_1.": "layers.0.in_layer.",
+            "layers.0.linear_2.": "layers.0.out_layer.",
+            "distilled_guidance_layer.norms.0.weight": "distilled_guidance_layer.norms.0.scale",
+            **_FLUX_BLOCKS,
+        },
+        fused=_FLUX_FUSED,
+    ),
     "zimage": Release(
         names={
             "all_final_layer.2-1.": "final_layer.",
@@ -33,7 +90,7 @@ RELEASES = {
             ".attention.norm_k.": ".attention.k_norm.",
             ".attention.norm_q.": ".attention.q_norm.",
         },
-        fused={".attention.to_*.": ".attention.qkv."},
+        fused={_three(".attention.to_*."): ".attention.qkv."},
     ),
     "sd3": Release(
         names={
@@ -60,9 +117,9 @@ RELEASES = {
             "proj_out.": "final_layer.linear.",
         },
         fused={
-            ".attn.to_*.": ".x_block.attn.qkv.",
-            ".attn.add_*_proj.": ".context_block.attn.qkv.",
-            ".attn2.to_*.": ".x_block.attn2.qkv.",
+            _three(".attn.to_*."): ".x_block.attn.qkv.",
+            _three(".attn.add_*_proj."): ".context_block.attn.qkv.",
+            _three(".attn2.to_*."): ".x_block.attn2.qkv.",
         },
         swapped=("norm_out.linear.", "transformer_blocks.1.norm1_context.linear."),  # the last block's
     ),
@@ -96,14 +153,14 @@ RELEASES = {
             ".ff_context.linear_in.": ".txt_mlp.0.",
             ".ff_context.linear_out.": ".txt_mlp.2.",
         },
-        fused={".attn.to_*.": ".img_attn.qkv.", ".attn.add_*_proj.": ".txt_attn.qkv."},
+        fused={_three(".attn.to_*."): ".img_attn.qkv.", _three(".attn.add_*_proj."): ".txt_attn.qkv."},
         swapped=("norm_out.linear.",),
         prefix="",
     ),
     "qwen": Release(names={}, fused={}, prefix=""),
 }
 """By the name of the tiny pipeline; with the prefix that some programs write before a transformer's, or without."""
-RELEASES["klein"] = RELEASES["flux2"]
+RELEASES["klein"], RELEASES["schnell"] = RELEASES["flux2"], RELEASES["flux"]
 
 
 def save_transformer(kind: str, transformer: Any, path: Path) -> Path:
@@ -113,10 +170,9 @@ def save_transformer(kind: str, transformer: Any, path: Path) -> Path:
         if name.startswith(release.swapped):
             weights[name] = torch.cat(weights[name].chunk(2)[::-1])
     for parts, whole in release.fused.items():
-        query = parts.replace("*", "q")
-        for name in [name for name in weights if query in name]:
-            own = [weights.pop(name.replace(query, parts.replace("*", letter))) for letter in "qkv"]
-            weights[name.replace(query, whole)] = torch.cat(own)
+        for name in [name for name in weights if parts[0] in name]:
+            own = [weights.pop(name.replace(parts[0], part)) for part in parts]
+            weights[name.replace(parts[0], whole)] = torch.cat(own)
     renamed = {}
     for name, value in weights.items():
         for ours, theirs in release.names.items():
