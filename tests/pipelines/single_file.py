@@ -32,7 +32,7 @@ _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "
 
 
 def save_single(pipe: Any, path: Path) -> Path:
-    """Write the UNet, autoencoder and text encoders of Stable Diffusion 1 or XL to one safetensors file."""
+    """Write the UNet, autoencoder and text encoders of Stable Diffusion 1, 2 or XL to one safetensors file."""
     weights = {
         **_renamed(pipe.unet, _unet_places(pipe.unet), _RESNET, "model.diffusion_model."),
         **_renamed(pipe.vae, _vae_places(pipe.vae), {"conv_shortcut": "nin_shortcut"}, "first_stage_model."),
@@ -40,15 +40,23 @@ def save_single(pipe: Any, path: Path) -> Path:
     for name, value in weights.items():
         if name.startswith("first_stage_model.") and ".attn_1." in name and value.ndim == 2:
             weights[name] = value[:, :, None, None]  # attention by convolutions of one pixel
-    two = hasattr(pipe, "text_encoder_2")
-    for name, value in pipe.text_encoder.state_dict().items():
-        inner = name.removeprefix("text_model.")
-        place = "conditioner.embedders.0" if two else "cond_stage_model"
-        weights[f"{place}.transformer.text_model.{inner}"] = value
-    if two:
+    if hasattr(pipe, "text_encoder_2"):
+        weights |= _clip(pipe.text_encoder, "conditioner.embedders.0.")
         weights |= _open_clip(pipe.text_encoder_2, "conditioner.embedders.1.model.")
+    elif pipe.text_encoder.config.hidden_act == "gelu":  # Stable Diffusion 2
+        weights |= _open_clip(pipe.text_encoder, "cond_stage_model.model.")
+    else:
+        weights |= _clip(pipe.text_encoder, "cond_stage_model.")
     save_file({name: value.contiguous() for name, value in weights.items()}, path)
     return path
+
+
+def _clip(encoder: Any, prefix: str) -> dict[str, torch.Tensor]:
+    """A text tower with its own names."""
+    states = encoder.state_dict().items()
+    return {
+        f"{prefix}transformer.text_model.{name.removeprefix('text_model.')}": value for name, value in states
+    }
 
 
 def _open_clip(encoder: Any, prefix: str) -> dict[str, torch.Tensor]:

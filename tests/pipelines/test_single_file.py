@@ -93,7 +93,7 @@ def xl() -> Any:
     return pipe
 
 
-@pytest.mark.parametrize("kind", ["sd_noise", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd_noise", "sd2", "sdxl"])
 def test_a_whole_model_is_the_folder_it_was_made_of(tmp_path: Path, kind: str) -> None:
     whole, file = tmp_path / "whole", tmp_path / "one.safetensors"
     pipe = xl() if kind == "sdxl" else tiny.KINDS[kind]()
