@@ -16,7 +16,7 @@ CARD = ModelCard(
     smallest_grid=8,
     negtome_blocks=("down", "mid", "up"),
     # inside/outside on 24 layouts of tuning seeds, the object in its mask: 0/0 19 %, .2/.4 48 %, .4/.4 38 %, .6/.6 21 %
-    # NegToMe: the curves of docs/results/negtome.md
+    # NegToMe: the curves of docs/results/negtome.md; the window: tuning prompts of protocol/effects.json
     own={
         "attend_inside": 0.2,
         "attend_outside": 0.4,
