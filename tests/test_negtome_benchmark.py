@@ -156,6 +156,8 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
         assert "| cads 0.25 |" in good
     elif part == "axes":
         assert good.count("No cell keeps") == 1 and bad.count("No cell keeps") == 2
+        told = "released against source: likeness +0.000 (+0.000 to +0.000), the object as asked"
+        assert f"{told} -25.0 points" in good and f"{told} +0.0 points" in bad
     else:
         assert "**reached**" in good and "**not reached**" not in good
         assert "**not reached**" in bad

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.measure.intervals import bootstrap
+from pipelines.measure.intervals import Interval, bootstrap
 from pipelines.request import AvoidRequest
 from tests.benchmarks import common
 from tests.benchmarks.negtome_measures import (
@@ -100,7 +100,28 @@ def axes(rows: Sequence[Row], settings: Settings) -> str:
         kind = f"axis {axis}"
         text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, _avoid_cell)}\n"
         text += f"{best(rows, kind, settings['loss'], 'avoid off')}\n\n"
-    return text
+    near_more, right_more = (_over_cells(rows, own, of) for of in (likeness, _right))
+    return text + (
+        f"Over all cells, released against source: likeness {near_more.value:+.3f} ({near_more.low:+.3f} to "
+        f"{near_more.high:+.3f}), the object as asked {common.points(right_more)}.\n\n"
+    )
+
+
+def _right(one: Row) -> float:
+    """The share of a batch that shows the object."""
+    return float(np.mean(one["object"]))
+
+
+def _over_cells(rows: Sequence[Row], own: Settings, of: Callable[[Row], float]) -> Interval:
+    """The mean over all cells along the last axis less that along the first, paired by rows."""
+    first, last = (
+        [
+            np.mean([of(row[f"axis {axis} {alpha:g} {threshold:g}"]) for alpha, threshold in cells(own)])
+            for row in rows
+        ]
+        for axis in AXES
+    )
+    return bootstrap([float(b - a) for a, b in zip(first, last, strict=True)])
 
 
 def curves(rows: Sequence[Row], settings: Settings) -> str:
