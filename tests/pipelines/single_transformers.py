@@ -29,6 +29,15 @@ def _three(place: str, *more: str) -> tuple[str, ...]:
     return (*(place.replace("*", letter) for letter in "qkv"), *more)
 
 
+_DOUBLE = {
+    ".attn.norm_q.weight": ".img_attn.norm.query_norm.scale",
+    ".attn.norm_k.weight": ".img_attn.norm.key_norm.scale",
+    ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
+    ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
+    ".attn.to_out.0.": ".img_attn.proj.",
+    ".attn.to_add_out.": ".txt_attn.proj.",
+}
+"""In FLUX's blocks of two streams."""
 _FLUX_BLOCKS = {
     "x_embedder.": "img_in.",
     "context_embedder.": "txt_in.",
@@ -39,12 +48,7 @@ _FLUX_BLOCKS = {
     "transformer_blocks.": "double_blocks.",
     ".norm1.linear.": ".img_mod.lin.",
     ".norm1_context.linear.": ".txt_mod.lin.",
-    ".attn.norm_q.weight": ".img_attn.norm.query_norm.scale",
-    ".attn.norm_k.weight": ".img_attn.norm.key_norm.scale",
-    ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
-    ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
-    ".attn.to_out.0.": ".img_attn.proj.",
-    ".attn.to_add_out.": ".txt_attn.proj.",
+    **_DOUBLE,
     ".ff.net.0.proj.": ".img_mlp.0.",
     ".ff.net.2.": ".img_mlp.2.",
     ".ff_context.net.0.proj.": ".txt_mlp.0.",
@@ -142,12 +146,7 @@ RELEASES = {
             "single_transformer_blocks.": "single_blocks.",
             ".attn.to_qkv_mlp_proj.": ".linear1.",
             "transformer_blocks.": "double_blocks.",
-            ".attn.norm_q.weight": ".img_attn.norm.query_norm.scale",
-            ".attn.norm_k.weight": ".img_attn.norm.key_norm.scale",
-            ".attn.norm_added_q.weight": ".txt_attn.norm.query_norm.scale",
-            ".attn.norm_added_k.weight": ".txt_attn.norm.key_norm.scale",
-            ".attn.to_out.0.": ".img_attn.proj.",
-            ".attn.to_add_out.": ".txt_attn.proj.",
+            **_DOUBLE,
             ".ff.linear_in.": ".img_mlp.0.",
             ".ff.linear_out.": ".img_mlp.2.",
             ".ff_context.linear_in.": ".txt_mlp.0.",
