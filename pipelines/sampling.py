@@ -136,10 +136,12 @@ def sample(
         for method in methods:
             latents = method.after_step(absolute, latents)
         level = run.levels[absolute]
+        if index + 1 == how.count:
+            memory.forget()  # the decoder wants the room
         on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
         return {"latents": family.pack(latents)}
 
-    with _hooked(denoiser, run, methods, latest), remembered(denoiser, family.site):
+    with _hooked(denoiser, run, methods, latest), remembered(denoiser, family.site) as memory:
         if kernel.empty:
             out = pipe(**arguments, callback_on_step_end=after)
         else:

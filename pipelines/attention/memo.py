@@ -1,4 +1,4 @@
-"""Keys and values of the text, computed once a run.
+"""Keys and values of the text, computed once a call of the pipeline.
 
 In a UNet's cross-attention they are linear maps of the prompt's states, the same tensor in every step, so that what a
 map gave is handed out again while it is asked about that very tensor: the same bits, for less. How much less is
@@ -16,37 +16,62 @@ import torch
 from pipelines.attention.tap import SiteOf
 
 
+class Memory:
+    """What the key and value maps of a model gave; ``count`` of them remember."""
+
+    def __init__(self) -> None:
+        self._maps: list[_Remembered] = []
+
+    @property
+    def count(self) -> int:
+        """How many maps remember."""
+        return len(self._maps)
+
+    def forget(self) -> None:
+        """Let go of it, as after the last step, when the decoder wants the room."""
+        for one in self._maps:
+            one.forget()
+
+    def patch(self, linear: Any) -> None:
+        """Have ``linear`` remember; its old forward is its class's."""
+        self._maps.append(_Remembered(linear))
+        linear.forward = self._maps[-1]
+
+
 class _Remembered:
     """A linear map's forward that computes anew only what it has not just been asked."""
 
     def __init__(self, linear: Any) -> None:
         self._compute = linear.forward
-        self._asked: tuple[torch.Tensor, int] | None = None
-        self._given: Any = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold nothing."""
+        self._kept: tuple[torch.Tensor, int, Any] | None = None
 
     def __call__(self, states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The map of ``states`` (B, T, D); written to in place they count as others."""
+        """The map of ``states`` (B, T, D); written to in place (as autograd counts it) they are others."""
         if (
             args or kwargs or states.is_inference()
         ):  # a LoRA chosen for the call; no count of what was written
             return self._compute(states, *args, **kwargs)
-        if self._asked is None or self._asked[0] is not states or self._asked[1] != states._version:
-            self._asked, self._given = (states, states._version), self._compute(states)
-        return self._given
+        kept = self._kept
+        if kept is None or kept[0] is not states or kept[1] != states._version:
+            self._kept = kept = states, states._version, self._compute(states)
+        return kept[2]
 
 
 @contextmanager
-def remembered(model: torch.nn.Module, site_of: SiteOf) -> Iterator[int]:
-    """Remember what the key and value maps of each cross-attention that ``site_of`` names give; yields how many do.
+def remembered(model: torch.nn.Module, site_of: SiteOf) -> Iterator[Memory]:
+    """Remember what the key and value maps of each cross-attention that ``site_of`` names give.
 
-    On exit nothing is left on the model, nor held. A compiled model computes as it was compiled, and a map that others
-    hooked (offload moves weights and prefetches the next by such hooks) is asked every time: yields 0 where that is
-    all.
+    On exit nothing is left on the model, nor held. A model that is compiled, or has a part that is, computes as it was
+    compiled, and a map that others hooked (offload moves weights and prefetches the next by such hooks) is asked every
+    time.
     """
-    patched: list[Any] = []
-    compiled = hasattr(model, "_orig_mod") or any(part._compiled_call_impl for part in model.modules())
+    memory, patched = Memory(), []
     try:
-        for name, module in [] if compiled else model.named_modules():
+        for name, module in [] if _compiled(model) else model.named_modules():
             site = site_of(name, module) if hasattr(module, "set_processor") else None
             if site is None or not site.cross:
                 continue
@@ -54,12 +79,23 @@ def remembered(model: torch.nn.Module, site_of: SiteOf) -> Iterator[int]:
                 if isinstance(linear, torch.nn.Module) and not any(
                     _hooked(part) for part in linear.modules()
                 ):
-                    linear.forward = _Remembered(linear)
+                    memory.patch(linear)
                     patched.append(linear)
-        yield len(patched)
+        yield memory
     finally:
         for linear in patched:
             del linear.forward
+        memory.forget()
+
+
+def _compiled(model: torch.nn.Module) -> bool:
+    """Whether the model or a part of it is compiled in any of the ways there are: it would be compiled anew."""
+    return any(
+        part._compiled_call_impl is not None  # part.compile()
+        or hasattr(part, "_orig_mod")  # torch.compile(part)
+        or hasattr(vars(part).get("forward"), "_torchdynamo_orig_callable")  # torch.compile(part.forward)
+        for part in model.modules()
+    )
 
 
 def _hooked(module: torch.nn.Module) -> bool:

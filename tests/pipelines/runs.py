@@ -98,6 +98,7 @@ def fingerprint(pipe: Any) -> tuple[Any, ...]:
         {name: id(part) for name, part in pipe.components.items()},
         [id(module.processor) for module in modules if hasattr(module, "processor")],
         [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
+        [id(vars(module).get("forward")) for module in modules],
         dict(pipe.scheduler.config),
         {name: id(value) for name, value in vars(pipe.scheduler).items()},
         dict(pipe.config),

@@ -20,7 +20,7 @@ from pipelines.request import RenderRequest
 from tests.pipelines import control, tiny
 from tests.pipelines import tiny_transformers as tt
 
-WAYS = ("torch.compile", "compile", "compile_repeated_blocks")
+WAYS = ("torch.compile", "compile", "compile_repeated_blocks", "forward")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,8 @@ def compiled(pipe: Any, part: str, way: str) -> None:
     denoiser = getattr(pipe, part)
     if way == "torch.compile":
         setattr(pipe, part, torch.compile(denoiser, backend="eager"))
+    elif way == "forward":
+        denoiser.forward = torch.compile(denoiser.forward, backend="eager")
     else:
         getattr(denoiser, way)(backend="eager")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,8 +62,8 @@ def test_what_is_remembered_is_what_was_computed() -> None:
     texts = [text(1), text(2)]
     stock = [run(unet, one) for one in texts]
     weights = [id(linear.weight) for linear in maps(unet)]
-    with remembered(unet, SITE) as count, computed() as counts:
-        assert count == len(weights) > 0
+    with remembered(unet, SITE) as memory, computed() as counts:
+        assert memory.count == len(weights) > 0
         for turn, (words, times) in enumerate([(0, 1), (0, 1), (1, 2), (1, 2), (0, 3)]):
             assert torch.equal(run(unet, texts[words]), stock[words]), turn
             assert {counts[one] for one in weights} == {times}, turn
@@ -86,11 +88,56 @@ def test_an_equal_text_that_is_another_tensor_is_computed_anew() -> None:
     assert {counts[id(linear.weight)] for linear in maps(unet)} == {8}
 
 
-def test_nothing_is_left_after_an_exception() -> None:
-    unet = tiny.unet()
-    with pytest.raises(RuntimeError, match="breaks"), remembered(unet, SITE):
+def test_nothing_is_left_after_an_exception_nor_held() -> None:
+    unet, states = tiny.unet(), text(1)
+    held = weakref.ref(states)
+    with pytest.raises(RuntimeError, match="breaks"), remembered(unet, SITE) as memory:
+        assert memory.count > 0
+        run(unet, states)
         raise RuntimeError("a run breaks")
     assert not any("forward" in vars(module) for module in unet.modules())
+    del states
+    gc.collect()
+    assert held() is None
+
+
+def test_what_is_forgotten_is_not_held_and_computed_again() -> None:
+    unet, states = tiny.unet(), text(1)
+    stock, held = run(unet, states), weakref.ref(states)
+    with remembered(unet, SITE) as memory, computed() as counts:
+        for _ in range(2):
+            assert torch.equal(run(unet, states), stock)
+            memory.forget()
+        assert {counts[id(linear.weight)] for linear in maps(unet)} == {2}
+        del states
+        gc.collect()
+        assert held() is None
+
+
+def test_nothing_is_held_while_the_picture_is_decoded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU that is where most room is wanted."""
+    loaded = engine.load("sd_velocity")
+    seen: list[list[bool]] = []
+
+    def kept() -> list[bool]:
+        return [linear.forward._kept is not None for linear in maps(loaded.pipe.unet)]
+
+    stock = loaded.pipe.vae.decode
+
+    def decode(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kept())
+        return stock(*args, **kwargs)
+
+    monkeypatch.setattr(loaded.pipe.vae, "decode", decode)
+    handle = loaded.pipe.unet.register_forward_hook(lambda *_: seen.append(kept()))
+    try:
+        sampled(loaded, tiny.text_request(steps=2), PictureStore())
+    finally:
+        handle.remove()
+    *steps, decoding = seen
+    assert len(steps) == 2 and all(all(one) for one in steps) and not any(decoding)
 
 
 def accelerated(linear: Any) -> None:
@@ -121,30 +168,49 @@ def test_maps_that_others_hooked_are_asked_every_time(hook: Callable[[Any], obje
     stock = run(unet, states)
     first, *rest = maps(unet)
     hook(first)
-    with remembered(unet, SITE) as count, computed() as counts:
-        assert count == len(rest)
+    with remembered(unet, SITE) as memory, computed() as counts:
+        assert memory.count == len(rest)
         for _ in range(3):
             assert torch.equal(run(unet, states), stock)
     assert [counts[id(linear.weight)] for linear in (first, *rest)] == [3, *(1 for _ in rest)]
 
 
-def test_a_compiled_model_is_left_as_it_was_compiled() -> None:
-    unet = tiny.unet()
-    unet._compiled_call_impl = lambda *args, **kwargs: None
-    with remembered(unet, SITE) as count:
-        assert count == 0
-    part = tiny.unet()
-    next(part.down_blocks.children())._compiled_call_impl = lambda *args, **kwargs: None
-    with remembered(part, SITE) as count:
-        assert count == 0
+def by_method(unet: Any) -> Any:
+    unet.compile(backend="eager")
+    return unet
+
+
+def of_blocks(unet: Any) -> Any:
+    unet.compile_repeated_blocks(backend="eager")
+    return unet
+
+
+def of_a_part(unet: Any) -> Any:
+    unet.mid_block = torch.compile(unet.mid_block, backend="eager")
+    return unet
+
+
+def of_its_forward(unet: Any) -> Any:
+    unet.forward = torch.compile(unet.forward, backend="eager")
+    return unet
+
+
+@pytest.mark.parametrize(
+    "way",
+    [by_method, of_blocks, lambda unet: torch.compile(unet, backend="eager"), of_a_part, of_its_forward],
+)
+def test_a_compiled_model_is_left_as_it_was_compiled(way: Callable[[Any], Any]) -> None:
+    """What is patched into it would be compiled, again in each run, and has no place in a full graph."""
+    with remembered(way(tiny.unet()), SITE) as memory:
+        assert memory.count == 0
 
 
 def test_no_transformer_has_such_maps() -> None:
     from tests.pipelines.tiny_transformers import flux
 
     kind = family("flux")
-    with remembered(kind.denoiser(flux()), kind.site) as count:
-        assert count == 0
+    with remembered(kind.denoiser(flux()), kind.site) as memory:
+        assert memory.count == 0
 
 
 @pytest.mark.parametrize(("asked", "times"), [("plain", 1), ("layers", 1), ("avoid", 2), ("cads", 5)])
