@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tests.benchmarks.negtome_curves import (
     spread_ways,
 )
 from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mixed, slower
-from tests.benchmarks.negtome_report import section
+from tests.benchmarks.negtome_report import page, section
 
 SETTINGS = common.protocol("negtome")
 
@@ -218,3 +219,12 @@ def test_a_fall_is_a_share_of_what_was() -> None:
 def test_one_call_is_timed_against_one_call() -> None:
     found = slower(rows("spread", True), "negtome")
     assert found.value == pytest.approx(2.0 / 1.96 - 1) and found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize(("part", "whole"), [("vary", 200), ("curves", 16)])
+def test_a_part_that_is_not_done_says_so(tmp_path: Path, part: str, whole: int) -> None:
+    few = rows(part, True)[:5]
+    told = page("", {part: {"rows": few}}, SETTINGS, tmp_path)
+    assert f"Of the protocol's {whole} rows 5 are in" in told
+    done = page("", {part: {"rows": (few * whole)[:whole]}}, SETTINGS, tmp_path)
+    assert "rows 5 are in" not in done and "the run goes on" not in done

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import re
 from pathlib import Path
+
+from pipelines.loading.libraries import missing, not_installed
 
 _OFFLINE = frozenset(
     {
@@ -19,8 +20,6 @@ _OFFLINE = frozenset(
 )
 
 
-_NEEDED = re.compile(r"requires the ([\w-]+) library,? but it was not found")
-"""How transformers and diffusers say it."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 """How files with weights end that can run code."""
 
@@ -40,8 +39,6 @@ def sentence(name: str, source: str, error: BaseException, what: str = "model") 
         return f"{where} is gated; accept its licence on its page at the hub and log in with `hf auth login`."
     if "RepositoryNotFoundError" in kinds:
         return f"{where} is not on the hub as {source!r}; check the id, or log in if it is private."
-    if library := _missing(error):
-        return not_installed(where, library)
     if not Path(source).exists() and kinds & _OFFLINE:
         return (
             f"{where} is not on this machine and the hub cannot be reached; connect to the network once, give a "
@@ -49,6 +46,8 @@ def sentence(name: str, source: str, error: BaseException, what: str = "model") 
         )
     if "SafetensorError" in kinds or "SafetensorsParsingError" in kinds:
         return f"{where} could not be loaded: its file is damaged or no model; download it again."
+    if library := missing(error):
+        return not_installed(where, library)
     if Path(source).is_file():
         return (
             f"{where} could not be loaded from its file ({first_line(error)}); it may be of another family, or need "
@@ -68,24 +67,9 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _missing(error: BaseException) -> str | None:
-    """The library that was to be imported and is not there, None where it is something else."""
-    for link in _chain(error):
-        if isinstance(link, ModuleNotFoundError) and link.name:
-            return link.name.partition(".")[0]
-        if isinstance(link, ImportError) and (named := _NEEDED.search(str(link))):
-            return named[1].lower()
-    return None
-
-
 def first_line(error: BaseException) -> str:
     """The first line of an error's text without its full stop, its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def not_installed(where: str, library: str) -> str:
-    """A library that one model needs and the others do not."""
-    return f"{where} needs the library {library}, which is not installed; install it with `pip install {library}`."
 
 
 def pickled(name: str) -> str:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.errors import ModelError
-from pipelines.loading.failures import not_installed
 
 LIBRARIES = ("diffusers", "transformers")
 """Both put a placeholder in the place of a class whose own libraries are missing."""
+PACKAGES = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "google": "protobuf",
+    "k_diffusion": "k-diffusion",
+    "opencv": "opencv-python",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""What is installed, where it is not called what is imported."""
 
 
 def check_libraries(name: str, index: Path) -> None:
@@ -26,9 +36,32 @@ def check_libraries(name: str, index: Path) -> None:
         placeholder = importlib.import_module(f"{library}.utils").DummyObject
         found = getattr(importlib.import_module(library), kind, None)
         if isinstance(found, placeholder):
-            raise ModelError(not_installed(f"model {name!r}", _absent(found._backends)))
+            raise ModelError(not_installed(f"model {name!r}", *absent(found._backends)))
 
 
-def _absent(libraries: list[str]) -> str:
-    """The first of them that is not there."""
-    return next((one for one in libraries if importlib.util.find_spec(one) is None), libraries[0])
+def absent(modules: Sequence[str]) -> list[str]:
+    """Those that cannot be imported; all of them where that cannot be told by their names."""
+    return [one for one in modules if importlib.util.find_spec(one) is None] or list(modules)
+
+
+def missing(error: BaseException) -> str | None:
+    """The module whose import made ``error``, None where none is missing.
+
+    An import that was tried, and done without, is no cause of what came later.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ModuleNotFoundError) and link.name:
+            module = link.name.partition(".")[0]
+            return module if importlib.util.find_spec(module) is None else None
+        link = link.__cause__
+    return None
+
+
+def not_installed(where: str, *modules: str) -> str:
+    """Libraries that one model needs and the others do not."""
+    packages = [PACKAGES.get(one, one) for one in modules]
+    named = (
+        f"the library {packages[0]}, which is" if len(packages) == 1 else f"{', '.join(packages)}, which are"
+    )
+    return f"{where} needs {named} not installed; install with `pip install {' '.join(packages)}`."

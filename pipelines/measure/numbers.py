@@ -36,7 +36,7 @@ def changed_share(picture: Pixels, flat: Pixels) -> float:
 
 
 def apart(images: Sequence[Pixels]) -> Pixels:
-    """How far pictures (H, W, 3) lie apart at each pixel, uint8 (H, W): the largest difference in a channel."""
+    """How far one or more pictures (H, W, 3) lie apart at each pixel, uint8 (H, W): the most in any channel."""
     # written out, as numpy takes twenty times as long over a last axis of three
     red, green, blue = np.moveaxis(
         functools.reduce(np.maximum, images) - functools.reduce(np.minimum, images), 2, 0

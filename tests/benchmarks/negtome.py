@@ -27,7 +27,7 @@ from tests.benchmarks.effects import draw, judge_folder
 from tests.benchmarks.negtome_draw import SHEET_ROWS, Bench
 from tests.benchmarks.negtome_measures import Row, names_of
 from tests.benchmarks.negtome_report import page, section
-from tests.benchmarks.negtome_scenes import TUNED, frozen
+from tests.benchmarks.negtome_scenes import TUNED, counts, frozen
 
 PARTS = ("spread", "avoid", "reach", "vary", "curves", "axes")
 
@@ -81,7 +81,7 @@ def main() -> None:
         bench = Bench(engine, judge, features, settings, folder)
         _, warm, store = bench.of_row(part, 0)
         draw(engine, warm, store)  # the first run of a process also reads the weights
-        whole = int(np.prod(bench.count(part)))
+        whole = int(np.prod(counts(part, settings)))
         count = whole if options.n is None else min(options.n, whole)
         rows = common.kept_rows(folder.with_suffix(".jsonl"), count, getattr(bench, part), part)
         raw["parts"][part] = {

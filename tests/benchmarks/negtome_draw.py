@@ -24,7 +24,7 @@ from studio.variants import variant
 from tests.benchmarks.effects import draw
 from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, spread_ways
 from tests.benchmarks.negtome_measures import Row, Settings
-from tests.benchmarks.negtome_scenes import TUNED, alternatives_of, prompt_of, scene_of
+from tests.benchmarks.negtome_scenes import TUNED, alternatives_of, counts, prompt_of, scene_of
 from tests.benchmarks.overhead import in_one_call
 
 SHEET_ROWS = 3
@@ -44,7 +44,8 @@ class Bench:
         """Scene, plain request and store of row k."""
         own = self.settings
         seed = own["tuning_seed" if part in TUNED else "seed"]
-        number, turn = k % self.count(part)[0], k // self.count(part)[0]
+        prompts, _ = counts(part, own)
+        number, turn = k % prompts, k // prompts
         scene = scene_of(number, own, part)
         request = RenderRequest(
             model="embedded",
@@ -58,11 +59,6 @@ class Bench:
             images=own["images"],
         )
         return scene, request, PictureStore()
-
-    def count(self, part: str) -> tuple[int, int]:
-        """(prompts, seeds) of a part."""
-        own = self.settings["curves"] if part in TUNED else self.settings
-        return own["prompts_each"], own["seeds_each"]
 
     def seen(
         self, part: str, k: int, name: str, scene: Scene, request: RenderRequest, store: PictureStore

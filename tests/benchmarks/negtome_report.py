@@ -27,6 +27,7 @@ from tests.benchmarks.negtome_measures import (
     similarity,
     slower,
 )
+from tests.benchmarks.negtome_scenes import counts
 
 AUTHORS_SPREAD = 1 - 0.780 / 0.812
 """How much the similarity within a batch fell in the authors' table, as a share of what it was."""
@@ -55,8 +56,14 @@ def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Pat
     for part in ("spread", "avoid", "reach", "vary", "curves", "axes"):
         if part in parts:
             text += section(part, parts[part]["rows"], settings)
-            if why := settings.get("why", {}).get(part):
-                text += f"{why}\n\n"
+            rows, whole = len(parts[part]["rows"]), int(np.prod(counts(part, settings)))
+            remarks = [settings.get("why", {}).get(part, "")]
+            if rows < whole:
+                remarks.append(
+                    f"Of the protocol's {whole} rows {rows} are in; they are kept, and the run goes on."
+                )
+            if said := " ".join(filter(None, remarks)):
+                text += f"{said}\n\n"
             if (folder / f"negtome-{part}.jpg").is_file():
                 text += f"![The first rows, nothing selected](negtome-{part}.jpg)\n\n"
     return text + (

@@ -18,6 +18,12 @@ TUNED = ("curves", "axes")
 """Parts that run on the tuning prompts."""
 
 
+def counts(part: str, settings: dict[str, Any]) -> tuple[int, int]:
+    """(prompts, seeds) of a part, a row for each of each."""
+    own = settings["curves"] if part in TUNED else settings
+    return own["prompts_each"], own["seeds_each"]
+
+
 @cache
 def scenes(seed: int, count: int, apart: frozenset[str] = frozenset()) -> tuple[Scene, ...]:
     """``count`` scenes of one object whose colour, or tone and gender, the prompt leaves open, by turns.
@@ -39,7 +45,7 @@ def scenes(seed: int, count: int, apart: frozenset[str] = frozenset()) -> tuple[
 
 
 def scene_of(k: int, settings: dict[str, Any], part: str = "") -> Scene:
-    """Scene k of a part. The curves' prompts are the tuning seed's, none of which is counted."""
+    """Scene k of a part. Those of `TUNED` have the tuning seed's prompts, none of which is counted."""
     counted = scenes(settings["seed"], settings["prompts_each"])
     if part not in TUNED:
         return counted[k]

@@ -8,19 +8,30 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
+from transformers.utils import DummyObject
 
 from pipelines.errors import ModelError
 from pipelines.loading import LoadOptions, fetch, load_pipeline
-from pipelines.loading.libraries import check_libraries
+from pipelines.loading.failures import sentence
+from pipelines.loading.libraries import absent, check_libraries, missing, not_installed
 from pipelines.models import CARDS, card
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
-NO_TORCHVISION = pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed"
-)
-WANTED = r"needs the library torchvision, which is not installed; install it with `pip install torchvision`\."
+WANTED = r"needs the library torchvision, which is not installed; install with `pip install torchvision`\."
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers as it is without torchvision, also where that is installed."""
+    placeholder = DummyObject("PixtralProcessor", (), {"_backends": ["torchvision"]})
+    monkeypatch.setattr(transformers, "PixtralProcessor", placeholder, raising=False)
+    stock = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "torchvision" else stock(name, *more)
+    )
 
 
 def index(folder: Path, **parts: list[str]) -> Path:
@@ -31,7 +42,7 @@ def index(folder: Path, **parts: list[str]) -> Path:
     return file
 
 
-@NO_TORCHVISION
+@pytest.mark.usefixtures("bare")
 def test_flux_2_dev_as_it_is_published_asks_for_torchvision(tmp_path: Path) -> None:
     """Its tokenizer is a processor that also takes pictures."""
     tt.flux2().save_pretrained(tmp_path)
@@ -40,7 +51,7 @@ def test_flux_2_dev_as_it_is_published_asks_for_torchvision(tmp_path: Path) -> N
         load_pipeline(card(str(tmp_path)), LoadOptions(device="cpu"))
 
 
-@NO_TORCHVISION
+@pytest.mark.usefixtures("bare")
 def test_nothing_is_fetched_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = index(tmp_path, tokenizer=["transformers", "PixtralProcessor"])
     monkeypatch.setattr(fetch, "fetch_file", lambda *_: file)
@@ -49,7 +60,7 @@ def test_nothing_is_fetched_before(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         fetch.fetch_model(CARDS["flux2"], lambda *_: None, pickles=False)
 
 
-@NO_TORCHVISION
+@pytest.mark.usefixtures("bare")
 def test_the_rest_of_a_single_file_is_looked_at_too(tmp_path: Path) -> None:
     rest, file = tmp_path / "rest", tmp_path / "one.safetensors"
     pipe = tt.flux2()
@@ -71,3 +82,44 @@ def test_what_is_there_is_not_asked_for(tmp_path: Path, kinds: dict[str, object]
 def test_what_is_no_part_of_the_libraries_is_left_to_the_pipeline(tmp_path: Path) -> None:
     parts = {"_name": "x", "a": ["somewhere", "Else"], "b": [None, None], "c": ["diffusers", "NoSuchClass"]}
     check_libraries("m", index(tmp_path, **parts))  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_the_placeholder_is_what_transformers_has() -> None:
+    assert isinstance(transformers.PixtralProcessor, DummyObject)
+    assert absent(transformers.PixtralProcessor._backends) == ["torchvision"]
+
+
+def raised(name: str | None) -> ImportError:
+    return ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("tiktoken_x.load", "tiktoken_x"), ("cv2", "opencv-python"), ("google.x", "protobuf")],
+)
+def test_a_module_that_is_missing_is_named_by_its_package(
+    monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    wrapped = ValueError("something else")
+    wrapped.__cause__ = raised(module)
+    for error in (raised(module), wrapped):
+        assert f"needs the library {package}, which is not" in sentence("m", "a/b", error)
+
+
+def test_what_is_there_or_was_done_without_is_not_blamed() -> None:
+    assert missing(raised("transformers.models.no_such")) is None, "another version of what is installed"
+    assert missing(ImportError("cannot import name 'x'")) is None
+    later = OSError("the disk does not answer")
+    later.__context__ = raised("tiktoken_x")  # raised while that was handled
+    assert missing(later) is None
+
+
+def test_several_are_named_together() -> None:
+    told = not_installed("model 'm'", "no_such_a", "cv2")
+    assert told.endswith(
+        "needs no_such_a, opencv-python, which are not installed; install with `pip install no_such_a "
+        "opencv-python`."
+    )
+    assert absent(["json", "no_such_a"]) == ["no_such_a"] and absent(["json"]) == ["json"]

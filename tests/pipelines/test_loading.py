@@ -164,24 +164,6 @@ def test_a_full_disk_is_told_from_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "library"),
-    [
-        (ModuleNotFoundError("No module named 'tiktoken'", name="tiktoken.load"), "tiktoken"),
-        (
-            ImportError("\nT5Tokenizer requires the SentencePiece library but it was not found in"),
-            "sentencepiece",
-        ),
-    ],
-)
-def test_a_library_that_is_missing_is_named(error: ImportError, library: str) -> None:
-    wrapped = ValueError("something else")
-    wrapped.__cause__ = error
-    for one in (error, wrapped):
-        assert f"needs the library {library}, which is not installed" in sentence("m", "a/b", one)
-    assert "needs the library" not in sentence("m", "a/b", ImportError("cannot import name 'x'"))
-
-
-@pytest.mark.parametrize(
     ("device", "words"), [("toaster", "none that torch knows"), ("cuda", "not on this machine")]
 )
 def test_a_device_that_is_not_there(folder: Path, device: str, words: str) -> None:
