@@ -4,8 +4,9 @@ The product of all tokens with all reference tokens is what matching costs, and 
 1024² it is most of what NegToMe adds (docs/results/flops.md). Neighbours there cover a 64th of the picture's side and
 look alike, which is what token merging lives on: ToMe for Stable Diffusion (arXiv 2303.17604) takes its destinations in
 the same way, one of each two by two. A token is picked and not a mean made, so that a partner stays a feature that the
-model has, and a threshold keeps its meaning: a mean of unlike neighbours is like nothing. What it changes
-tests/benchmarks/thinning.py measures. Ours: NegToMe's release compares all with all.
+model has. What it changes is measured on the embedded model alone (docs/results/thinning.md): pushes have a cosine of
+.76 with the exact ones on 32 × 32 tokens, .89 on 16 × 16, as much as a mean's; every fourth along the lines is nearer
+there (.82, .89), and leaves out three columns of four. Ours: NegToMe's release compares all with all.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ NegToMe acts are those of each model's card, so what its users get.
 What spread costs is the product of each image's tokens with the reference tokens of the others. On grids of {thin}
 tokens and more one reference token of each two by two is compared, where the card says so (all cards do but the
 embedded model's, whose grids are smaller); `exact_match` compares all of them, the columns "exact". What is picked and
-why: `pipelines/methods/thinning.py`; what it changes of the pushes: `python -m tests.benchmarks.thinning`.
+why: `pipelines/methods/thinning.py`; what it changes of the pushes: [thinning.md](thinning.md).
 
 What an avoid reference costs is one more row in the steps in which it acts, the products with its tokens, and its
 encoding; the row weighs more where fewer rows share it (one branch, a small batch). **A second render with the same
