@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines import sampling
+from pipelines.attention.memo import Memory
 from pipelines.engine import Engine, Loaded
 from pipelines.families import families
 from pipelines.models import CARDS
@@ -108,7 +109,7 @@ def test_the_count_is_what_a_run_does(
     engine: Engine, store: PictureStore, model: str, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without what is remembered of the text, which is left out on both sides."""
-    monkeypatch.setattr(sampling, "remembered", lambda *_: nullcontext())
+    monkeypatch.setattr(sampling, "remembered", lambda *_: nullcontext(Memory()))
     loaded = engine.load(model)
     if run == "thinned":
         loaded = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, thin_from=16))
