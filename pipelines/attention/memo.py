@@ -51,9 +51,8 @@ class _Remembered:
 
     def __call__(self, states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """The map of ``states`` (B, T, D); written to in place (as autograd counts it) they are others."""
-        if (
-            args or kwargs or states.is_inference()
-        ):  # a LoRA chosen for the call; no count of what was written
+        # a LoRA chosen for the call; a tensor that does not count what is written to it
+        if args or kwargs or states.is_inference():
             return self._compute(states, *args, **kwargs)
         kept = self._kept
         if kept is None or kept[0] is not states or kept[1] != states._version:

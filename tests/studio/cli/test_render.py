@@ -86,22 +86,16 @@ def test_rendering_writes_pictures_that_render_again(
     assert (read_pixels(out / "evening-8-8.png") == read_pixels(second)).all()
 
 
+def quick(file: Path, out: Path, model: Path, steps: int) -> list[str]:
+    """The command that renders a file in a few steps from seed 0."""
+    return ["render", str(file), "-o", str(out), "--model", str(model), "--seed", "0", "--steps", str(steps)]
+
+
 def test_an_existing_picture_is_never_overwritten(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "evening-0.png").write_bytes(b"mine")
-    command = [
-        "render",
-        str(file),
-        "-o",
-        str(tmp_path),
-        "--model",
-        str(tiny_model),
-        "--seed",
-        "0",
-        "--steps",
-        "1",
-    ]
+    command = quick(file, tmp_path, tiny_model, steps=1)
     assert main(command) == 0
     assert main(command) == 0
     assert (tmp_path / "evening-0.png").read_bytes() == b"mine"
@@ -304,18 +298,7 @@ def test_the_edges_that_keep_shape_is_shown_are_saved(file: Path, tiny_model: Pa
 def test_what_is_open_is_filled_in(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    command = [
-        "render",
-        str(file),
-        "-o",
-        str(tmp_path),
-        "--model",
-        str(tiny_model),
-        "--steps",
-        "2",
-        "--seed",
-        "0",
-    ]
+    command = quick(file, tmp_path, tiny_model, steps=2)
     assert main([*command, "--images", "2", "--open"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[-1] for line in lines] == ["a beach, cat", "a beach, kitten"]
