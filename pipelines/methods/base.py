@@ -84,8 +84,9 @@ class Step:
 
     ``conditional`` lists the rows guided by the prompt, ``branches`` the rows of each guidance branch, images in
     order; ``steering`` is how far guidance moves the picture for each unit that the negative branch moves by, the other
-    way, and 0 where there is no such branch. ``references`` is filled by reference rows: the row, after the pipeline's
-    own, of each avoid that acts in this step, by its number in the request.
+    way, and 0 where there is no such branch; ``guided`` turns False in a step that a guidance interval leaves out.
+    ``references`` is filled by reference rows: the row, after the pipeline's own, of each avoid that acts in this step,
+    by its number in the request.
     """
 
     index: int
@@ -95,7 +96,13 @@ class Step:
     conditional: list[int]
     branches: list[list[int]]
     steering: float = 0.0
+    guided: bool = True
     references: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def steers(self) -> bool:
+        """Whether what moves the negative branch moves the picture."""
+        return self.guided and self.steering > 0
 
 
 @dataclass

@@ -5,8 +5,8 @@ lies in (σ_lo, σ_hi] and 1 elsewhere. At high noise guidance narrows what the 
 noise it is of no use. Levels are σ/α, the paper's own unit for a model of any kind, at most `schedulers.SIGMA_LIMIT`.
 
 Outside the interval the negative branch is answered with the prompt's own prediction: whatever weight the stock
-pipeline then takes, the difference of the two is 0, exactly. Where guidance is off, avoid references push instead of
-steering it (`Step.steering` is 0).
+pipeline then takes, the difference of the two is 0, exactly. Where guidance is off, what steers by it pushes instead
+(`Step.guided` is False), each feature as far as it would have pulled the negative branch's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GuidanceInterval(Method):
         interval = self._run.request.guidance_interval
         self._off = interval is not None and not guided(step.level, interval)
         if self._off:
-            step.steering = 0.0
+            step.guided = False
 
     def after_forward(self, step: Step, output: torch.Tensor) -> torch.Tensor:
         """The negative rows become the prompt's; where guidance is a second call, its answer is that of the first."""

@@ -153,9 +153,11 @@ class Spread(_InSelfAttention):
         if isinstance(alpha, torch.Tensor):
             alpha = alpha.to(features.dtype)
         branches = step.branches
-        if request.spread_by == "guidance" and step.steering > 0:
-            branches = [branch for branch in branches if not set(branch) & set(step.conditional)]
-            alpha = -alpha / max(1.0, step.steering)
+        if request.spread_by == "guidance":
+            alpha = alpha / max(1.0, step.steering)
+            if step.steers:
+                branches = [branch for branch in branches if not set(branch) & set(step.conditional)]
+                alpha = -alpha
         if not branches:
             return features
         reference = self._reference(features, grid)
@@ -227,7 +229,8 @@ class Avoid(_InSelfAttention):
     what the prompt asks for is lost, at gentle ones the two are alike (docs/architecture.md). The guided output
     c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the weight
     that a push of the picture itself has; it is never under 1, lest a guidance near 1 pull without bound. Without
-    guidance there is no such branch, and it is a push.
+    guidance there is no such branch, and it is a push; in a step that a guidance interval leaves out it is a push
+    divided in the same way, as an α that is right for guidance would there be s times too much for the features.
     """
 
     order = 40
@@ -273,9 +276,11 @@ class Avoid(_InSelfAttention):
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
         rows, sign = list(range(step.rows)), 1.0
-        if request.avoid_by == "guidance" and step.steering > 0:
-            rows = [row for row in rows if row not in step.conditional]
-            sign = -1 / max(1.0, step.steering)
+        if request.avoid_by == "guidance":
+            sign = 1 / max(1.0, step.steering)
+            if step.steers:
+                rows = [row for row in rows if row not in step.conditional]
+                sign = -sign
         out = features.clone()
         for number, reference_row in step.references.items():
             avoid, reach = request.avoids[number], self._reaches[grid, number]

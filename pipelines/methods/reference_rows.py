@@ -85,7 +85,7 @@ class ReferenceRows(Method):
             return
         if (
             self._run.request.avoid_by == "guidance"
-            and step.steering > 0
+            and step.steers
             and len(step.conditional) == step.rows
         ):
             return  # guidance in two calls, and this is the prompt's

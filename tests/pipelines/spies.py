@@ -156,7 +156,7 @@ class WatchedSpread(Spread):
             moved = [not torch.equal(new[row], out[row]) for row in range(step.rows)]
             if any(moved):
                 self.checked.append(site.part)
-            if step.steering > 0:
+            if step.steers:
                 for row, one in enumerate(moved):
                     self.moved_rows[row in step.conditional] += one
         return new
@@ -173,7 +173,7 @@ class WatchedAvoid(Avoid):
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         new = super().moved(features, step, grid)
         if step.references:
-            if self._run.request.avoid_by == "guidance" and step.steering > 0:
+            if self._run.request.avoid_by == "guidance" and step.steers:
                 assert torch.equal(new[step.conditional], features[step.conditional]), "the prompt's rows"
             away = outside_of(self._run, grid)
             assert torch.equal(new[:, away], features[:, away])
@@ -201,7 +201,7 @@ def first_distance(loaded: Loaded, request: RenderRequest, store: PictureStore) 
             step, joint = self._step, site.joint
             if step is None or joint is None:
                 return new
-            pulled = by == "guidance" and step.steering > 0
+            pulled = by == "guidance" and step.steers
             rows = [row for row in range(step.rows) if (row in step.conditional) != pulled]
             if not rows:
                 return new

@@ -65,18 +65,26 @@ class TestRuns:
         [plain] = tiny.pictures(engine, request, store)
         assert tiny.moved(plain, unguided_run) > 0.1
 
-    def test_avoid_pushes_where_there_is_no_guidance(self, engine: Engine, store: PictureStore) -> None:
-        request = tiny.text_request(avoids=(tiny.avoid(store),), window=1.0, guidance_interval=NEVER)
+    def test_where_there_is_no_guidance_features_are_pushed_as_far_as_it_would_pull_them(
+        self, engine: Engine, store: PictureStore
+    ) -> None:
+        request = tiny.text_request(window=1.0, guidance_interval=NEVER, images=2)
         run = tiny.run_of(engine, request, store)
         method = GuidanceInterval()
         method.begin(run, Kernel())
         step = tiny.step_of(run, 0)
-        assert step.steering == 3
+        assert (step.steering, step.steers) == (3, True)
         method.before_forward(step, Inputs(torch.zeros(0), {}))
-        assert step.steering == 0
-        by: list[Any] = [
-            tiny.pictures(engine, request.replace(avoid_by=way), store)[0] for way in ("guidance", "push")
-        ]
-        assert np.array_equal(*by)
-        [off] = tiny.pictures(engine, request.replace(avoids=()), store)
-        assert tiny.moved(by[0], off) > 0.1
+        assert (step.steering, step.steers) == (3, False)
+
+        def avoiding(alpha: float) -> dict[str, Any]:
+            return {"avoids": (tiny.avoid(store, alpha=alpha),)}
+
+        for guided_run, pushed_run in (
+            ({"spread": 2.25}, {"spread": 0.75, "spread_by": "push"}),
+            (avoiding(2.25), {**avoiding(0.75), "avoid_by": "push"}),
+        ):
+            runs = ({}, guided_run, pushed_run)
+            plain, *by = (tiny.pictures(engine, request.replace(**one), store) for one in runs)
+            assert all(np.array_equal(*pair) for pair in zip(*by, strict=True))
+            assert tiny.moved(by[0][0], plain[0]) > 0.1
