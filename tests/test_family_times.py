@@ -1,4 +1,4 @@
-"""Times by family: every family has its larger denoiser, rounds are kept, ratios are taken inside rounds."""
+"""Times by family: every family has its larger denoiser, rounds are kept, ratios are taken inside pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import common, family_times
+from tests.benchmarks import common, family_times, overhead
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
@@ -41,42 +41,56 @@ def test_rounds_go_on_where_they_stopped(tmp_path: Path, name: str) -> None:
     first = family_times.rounds(name, settings(), 1, tmp_path)
     again = family_times.rounds(name, settings(), 2, tmp_path)
     assert again[:1] == first and len(again) == 2 and again[1] != again[0]
-    contenders = [
-        "stock",
-        "engine, all off",
-        "layer attention, 2 layers",
-        "layer attention, 3 layers",
-        "spread",
+    pairs = [
+        ("engine, all off", "stock"),
+        ("layer attention, 2 layers", "stock"),
+        ("layer attention, 3 layers", "stock"),
+        ("spread", "stock"),
+        ("avoid, second render", "stock"),
+        ("avoid, one reference", "stock"),
+        ("layer attention, 3 layers", "layer attention, 2 layers"),
     ]
-    contenders += ["avoid, one reference", "avoid, second render"]
-    assert sorted(again[1]) == sorted(contenders)
-    assert all(0 < second < 600 for row in again for pair in row.values() for second in pair)
+    times = overhead.paired(again)
+    assert list(times) == pairs
+    assert all(
+        0 < second < 600
+        for rows in times.values()
+        for row in rows
+        for pair in row.values()
+        for second in pair
+    )
     assert family_times.rounds(name, settings(), 2, tmp_path) == again
 
 
-def test_ratios_stay_in_their_round() -> None:
-    rows = [{"stock": [1.0, 2.0], "spread": [1.1, 3.0]}, {"stock": [10.0, 2.0], "spread": [11.0, 2.0]}]
-    page = family_times.report({"flux": rows, "alone": [{"stock": [1.0, 2.0]}]}, settings())
+def test_ratios_stay_in_their_pair() -> None:
+    rows = [
+        {"pairs": [["off", "stock", [2.0, 2.0], [2.0, 2.0]], ["spread", "stock", [1.1, 3.0], [1.0, 2.0]]]},
+        {"pairs": [["off", "stock", [9.0, 2.0], [9.0, 2.0]], ["spread", "stock", [11.0, 2.0], [10.0, 2.0]]]},
+    ]
+    alone = [{"pairs": rows[0]["pairs"][:1]}]
+    page = family_times.report({"flux": rows, "alone": alone}, settings())
     used, wall = (line for line in page.splitlines() if line.startswith("| flux"))
     assert "1.100 (1.100 to 1.100)" in used and "5.500" in used, (
         "the ratio of sums would be 1.1 too, of means no"
     )
     assert "1.250 (1.000 to 1.500)" in wall
-    assert "| alone | 1.000 | – |" in page, "an image alone spreads from nothing"
+    assert "| alone | 2.000 | 1.000 (1.000 to 1.000), median 1.000 | – |" in page, (
+        "an image alone spreads from nothing"
+    )
 
 
 def test_the_shape_of_sdxl_is_held_to_its_targets() -> None:
-    rows = [
-        {
-            "stock": [1.0, 1.0],
-            "layer attention, 2 layers": [1.01, 9.0],
-            "layer attention, 16 layers": [1.05, 9.0],
-        }
+    two, sixteen = (f"layer attention, {count} layers" for count in (2, 16))
+    pairs: list[list[Any]] = [
+        [two, "stock", [1.01, 9.0], [1.0, 1.0]],
+        [sixteen, "stock", [1.05, 9.0], [1.0, 1.0]],
+        [sixteen, two, [1.05, 9.0], [1.01, 9.0]],
     ]
+    rows = [{"pairs": pairs}]
     page = family_times.report({family_times.SHAPED: rows}, PROTOCOL)
     targets = page.split("targets")[1].splitlines()
-    two, sixteen, more = (line for line in targets if line.startswith("| layer"))
-    assert "≤ 1.02: reached" in two and "≤ 1.02: **missed**" in sixteen and "| 1.040 (" in more
+    first, second, more = (line for line in targets if line.startswith("| layer"))
+    assert "≤ 1.02: reached" in first and "≤ 1.02: **missed**" in second and "| 1.040 (" in more
     assert family_times.settings_of(family_times.SHAPED, PROTOCOL)["images"] == 1
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmarks import built, common, gpu, shapes
+from tests.benchmarks import built, common, gpu, overhead, shapes
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
@@ -53,9 +53,17 @@ def test_both_pages_from_whole_runs(
     raw = json.loads((tmp_path / "gpu.json").read_text())
     flux, sdxl = (raw["models"][name] for name in ("FLUX.1 dev", "SDXL"))
     assert raw["device"] == "cpu" and len(flux["seconds"]) == len(sdxl["seconds"]) == 1
-    assert sdxl["split"] is None and not any(gpu.SPLIT in name for name in sdxl["seconds"][0])
-    assert 0 < flux["split"][0] < 0.1 and f"layer attention, 2 layers, {gpu.SPLIT}" in flux["seconds"][0]
-    assert all(0 < second < 600 for row in flux["seconds"] for pair in row.values() for second in pair)
+    assert sdxl["split"] is None
+    assert not any(gpu.SPLIT in name for name, _ in overhead.paired(sdxl["seconds"]))
+    times = overhead.paired(flux["seconds"])
+    assert 0 < flux["split"][0] < 0.1 and (f"layer attention, 2 layers, {gpu.SPLIT}", "stock") in times
+    assert all(
+        0 < second < 600
+        for rows in times.values()
+        for row in rows
+        for pair in row.values()
+        for second in pair
+    )
     page = (tmp_path / "gpu.md").read_text()
     for line in (
         "## SDXL",

@@ -3,9 +3,9 @@
 ``python -m tests.benchmarks.family_times [--only NAME]… [--repeats N] [--out FOLDER] [--runs FOLDER]``
 
 The tests' tiny pipelines with a wider and deeper denoiser, and the embedded model as it is, a batch of four in one
-call as on a GPU; and SDXL's blocks at a third of their width, one image. Every round times all contenders of a family
-once, so that a ratio is taken inside its round. A stopped run goes on where it was. Shares are not those of real sizes,
-which flops.py counts: here stands what the count leaves out, elementwise work and calls.
+call as on a GPU; and SDXL's blocks at a third of their width, one image. Each run is timed in immediate succession with
+its own run of what it is compared with. A stopped run goes on where it was. Shares are not those of real sizes, which
+flops.py counts: here stands what the count leaves out, elementwise work and calls.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def rounds(name: str, settings: dict[str, Any], repeats: int, folder: Path) -> l
     def make(turn: int) -> dict[str, Any]:
         if not runs:
             runs.update(contenders(grown(name), settings))
-            overhead.one_round(runs, 0)
-        return overhead.one_round(runs, turn)
+            overhead.one_round(runs, overhead.pairs_of(runs, settings), 0)
+        return overhead.one_round(runs, overhead.pairs_of(runs, settings), turn)
 
     return common.kept_rows(folder / f"{common.digest([name, settings])}.jsonl", repeats, make, name)
 
@@ -163,25 +163,19 @@ def rounds(name: str, settings: dict[str, Any], repeats: int, folder: Path) -> l
 def report(found: dict[str, list[dict[str, Any]]], settings: dict[str, Any]) -> str:
     """A table for each clock, a line a family, a column a method, the ratio to the stock run; and the targets."""
     page = ""
-    names = list(
-        dict.fromkeys(name for rows in found.values() for name in sorted(rows[0]) if name != "stock")
-    )
+    families = {model: overhead.paired(rows) for model, rows in found.items()}
+    pairs = list(dict.fromkeys(pair for one in families.values() for pair in one))
+    heads = [name if base == "stock" else f"{name} against {base}" for name, base in pairs]
     for clock, title in enumerate(("Processor time", "Wall time")):
-        lines = [
-            [
-                model,
-                f"{np.median([row['stock'][clock] for row in rows]):.3f}",
-                *(overhead.ratios(rows, name, "stock", clock) if name in rows[0] else "–" for name in names),
-            ]
-            for model, rows in found.items()
-        ]
-        page += f"\n## {title}\n\n{common.table(['family', 'stock, median seconds', *names], lines)}"
-    if SHAPED in found:
-        rows, chosen = found[SHAPED], settings_of(SHAPED, settings)
+        lines = []
+        for model, one in families.items():
+            stock = [row["stock"][clock] for rows in one.values() for row in rows if "stock" in row]
+            told = (overhead.ratios(one[pair], *pair, clock) if pair in one else "–" for pair in pairs)
+            lines.append([model, f"{np.median(stock):.3f}", *told])
+        page += f"\n## {title}\n\n{common.table(['family', 'stock, median seconds', *heads], lines)}"
+    if SHAPED in families:
         page += f"\n## {SHAPED}: targets\n\n"
-        few, most = (f"layer attention, {count} layers" for count in chosen["layers"])
-        pairs = [*((name, "stock") for name in rows[0] if name != "stock"), (most, few)]
-        page += overhead.section(dict.fromkeys(pairs, rows), chosen)
+        page += overhead.section(families[SHAPED], settings_of(SHAPED, settings))
     return page
 
 
@@ -204,9 +198,10 @@ def main() -> None:
     (asked.out / "family_times.json").write_text(json.dumps(raw, indent=1) + "\n")
     page = common.heading("What the methods cost in time, by family", command, settings, "random", kept=True)
     page += (
-        "A ratio above 1 is slower than the stock pipeline, with a 95 % bootstrap interval over rounds. Of an avoid "
-        "reference's first render its encoding is a part, of a second render not. Seconds of every run: "
-        "`family_times.json`, as [processor, wall].\n"
+        "A ratio above 1 is slower than what it is compared with, the stock pipeline where nothing else is said; the "
+        "interval is a 95 % bootstrap over pairs of runs in immediate succession, in every second round the other "
+        "way round. Of an avoid reference's first render its encoding is a part, of a second render not. Seconds of "
+        "every pair: `family_times.json`, as run, against what, [processor, wall] of both.\n"
     )
     (asked.out / "family_times.md").write_text(page + report(found, settings))
 

@@ -3,8 +3,9 @@
 ``python -m tests.benchmarks.gpu [--only NAME]… [--repeats 5] [--device cuda] [--out FOLDER] [--runs FOLDER]``
 
 Whole runs of SDXL and FLUX.1 dev with random weights in bfloat16, a batch of four in one call, at the side, steps and
-window of their cards. Every round times all contenders once, and the device is waited for before each clock is read. A
-stopped run goes on where it was. Layer attention is also run without its mask over text and picture (split.py).
+window of their cards. Each run is timed in immediate succession with its own run of what it is compared with, and the
+device is waited for before each clock is read. A stopped run goes on where it was. Layer attention is also run without
+its mask over text and picture (split.py).
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def rounds(
     def make(turn: int) -> dict[str, Any]:
         if not runs:
             runs.update(contenders(built.SUBJECTS[name], settings, device, splits))
-            overhead.one_round(runs, 0)
-        return overhead.one_round(runs, turn)
+            overhead.one_round(runs, overhead.pairs_of(runs, settings), 0)
+        return overhead.one_round(runs, overhead.pairs_of(runs, settings), turn)
 
     key = [name, settings, splits, name_of(device), torch.__version__]
     rows = common.kept_rows(folder / f"{common.digest(key)}.jsonl", repeats, make, name)
@@ -119,16 +120,15 @@ def rounds(
 def section(name: str, rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
     """A line a contender: its ratio to the stock run, and the verdict on its target."""
     targets = {**settings["targets"]["every model"], **settings["targets"].get(name, {})}
-    few, most = (f"layer attention, {count} layers" for count in settings["layers"])
-    pairs = [(one, "stock") for one in rows[0] if one != "stock"] + [(most, few)]
+    found = overhead.paired(rows)
     lines = []
-    for one, base in pairs:
-        found = overhead.ratio(rows, one, base, 1)
+    for (one, base), times in found.items():
+        ratio = overhead.ratio(times, one, base, 1)
         target = overhead.target_of(one, base, targets)
-        median = f"{np.median([row[one][1] for row in rows]):.2f}"
-        lines.append([one, base, common.number(found), overhead.verdict(found, target), median])
+        median = f"{np.median([row[one][1] for row in times]):.2f}"
+        lines.append([one, base, common.number(ratio), overhead.verdict(ratio, target), median])
     heads = ["run", "against", "wall time, ratio", "target", "median seconds"]
-    stock = np.median([row["stock"][1] for row in rows])
+    stock = np.median([row["stock"][1] for times in found.values() for row in times if "stock" in row])
     steps = settings_of(built.SUBJECTS[name], settings)["steps"]
     return (
         f"\n## {name}\n\n{len(rows)} rounds of {steps} steps; stock, median: {stock:.2f} seconds.\n\n"
@@ -156,8 +156,8 @@ def main() -> None:
     page = common.heading("What the methods cost in time on a GPU", COMMAND, settings, "random, bfloat16")
     page += (
         f"On {name_of(device)}. A ratio above 1 is slower than what it is compared with, with a 95 % bootstrap "
-        "interval over rounds; a target is open where the interval reaches over it. Seconds of every run: `gpu.json`, "
-        "as [processor, wall]. Weights are random, which changes no shape; text encoders have two layers.\n"
+        "interval over pairs of runs in immediate succession; a target is open where it reaches over it. Seconds of every "
+        "pair: `gpu.json`, as run, against what, [processor, wall] of both. Weights are random, which changes no shape; text encoders have two layers.\n"
     )
     for name in asked.only or built.SUBJECTS:
         found = split_differences(built.SUBJECTS[name], device)

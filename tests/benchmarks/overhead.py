@@ -177,25 +177,29 @@ Rows = list[dict[str, list[float]]]
 def side_by_side(
     runs: dict[str, tuple[Contender, str]], pairs: Sequence[Pair], repeats: int, what: str
 ) -> dict[Pair, Rows]:
-    """Each pair's two runs in immediate succession, in every second round the other way round.
+    """`one_round` again and again. The first warms up and is not kept."""
+    return paired([one_round(runs, pairs, turn) for turn in track(range(repeats + 1), what)][1:])
 
-    The first round warms up and is not kept.
+
+def one_round(runs: dict[str, tuple[Contender, str]], pairs: Sequence[Pair], turn: int) -> dict[str, Any]:
+    """Each pair's two runs in immediate succession, in every second round the other way round; JSON-ready.
+
+    ``pairs``: [name, what it is compared with, [processor seconds, wall seconds], those of the other], for each.
     """
-    found: dict[Pair, Rows] = {pair: [] for pair in pairs}
-    for turn in track(range(repeats + 1), what):
-        for pair, rows in found.items():
-            row = {name: timed(runs[name][0]) for name in (pair if turn % 2 else reversed(pair))}
-            if turn:
-                rows.append(row)
+    found = []
+    for name, base in pairs:
+        row = {one: timed(runs[one][0]) for one in ((name, base) if turn % 2 else (base, name))}
+        found.append([name, base, row[name], row[base]])
+    return {"pairs": found}
+
+
+def paired(rounds: Sequence[dict[str, Any]]) -> dict[Pair, Rows]:
+    """Rounds by pair."""
+    found: dict[Pair, Rows] = {}
+    for one in rounds:
+        for name, base, own, other in one["pairs"]:
+            found.setdefault((name, base), []).append({name: own, base: other})
     return found
-
-
-def one_round(runs: dict[str, tuple[Contender, str]], turn: int) -> dict[str, list[float]]:
-    """Each contender once, in an order that turns with ``turn``: name → [processor seconds, wall seconds]."""
-    names = list(runs)
-    shift = turn % len(names)
-    order = names[shift:] + names[:shift]
-    return {name: timed(runs[name][0]) for name in (order if turn % 2 else reversed(order))}
 
 
 def timed(run: Contender) -> list[float]:
