@@ -54,6 +54,12 @@ def shown(picture: Pixels, mask: Mask) -> Pixels | None:
     return np.where(mask[box][..., None], picture[box], np.uint8(GREY))
 
 
+def held(mask: NDArray[np.uint8]) -> Mask:
+    """What a visible mask (H, W) holds: where it covers more than half; of a faint one, more than half of its most."""
+    found: Mask = mask > min(127, int(mask.max(initial=0)) // 2)
+    return found
+
+
 def measured(
     result: RenderResult, pictures: PictureStore, features: PictureFeatures | None = None
 ) -> RenderResult:
@@ -85,8 +91,8 @@ def numbers(
     for. ``avoids``, for each reference that acts: its ``name`` and the similarity to it ``inside`` its reach (the layer
     it is confined to, else the whole picture) and ``outside`` (None where that is nothing). Where a reference has a
     mask, only what is in it is compared. ``vary``, where layers do: the distance between the images ``inside`` those
-    layers and ``outside``, and ``apart``, the largest difference of a pixel outside, of 255. ``features`` replaces the
-    embedded CLIP; without it and its weights there are no similarities.
+    layers and ``outside``, and ``apart``, the largest difference, of 255, of a pixel that no part of them covers.
+    ``features`` replaces the embedded CLIP; without it and its weights there are no similarities.
     """
     found: dict[str, Any] = {}
     if request.collage is not None:
@@ -104,9 +110,9 @@ def numbers(
         vectors = features.pictures(images)
         distance = round(mean_pairwise_distance(vectors), 4)
         found["spread"] = {"distance": distance, "vendi": round(vendi(vectors), 4)}
-        inside = _varying(request, pictures)
-        if inside is not None:
-            found["vary"] = agreement(inside, images, features)
+        varying = [pictures.get(layer.mask) for layer in request.layers if layer.vary]
+        if varying:
+            found["vary"] = agreement(np.maximum.reduce(varying), images, features)
     if avoids:
         found["avoids"] = [_nearness(avoid, request, images, pictures, features) for avoid in avoids]
     return found
@@ -145,20 +151,18 @@ def told(found: dict[str, Any], image: int) -> list[str]:
     return lines
 
 
-def _varying(request: RenderRequest, pictures: PictureStore) -> Mask | None:
-    """Where layers vary; None where none does."""
-    masks = [pictures.get(layer.mask) >= 128 for layer in request.layers if layer.vary]
-    return np.logical_or.reduce(masks) if masks else None
-
-
-def agreement(inside: Mask, images: tuple[Pixels, ...], features: PictureFeatures) -> dict[str, Any]:
+def agreement(
+    mask: NDArray[np.uint8], images: tuple[Pixels, ...], features: PictureFeatures
+) -> dict[str, Any]:
+    """``vary`` of `numbers`: ``mask`` (H, W) covers what varies. A soft edge counts for neither side of ``apart``."""
     from pipelines.measure.features import mean_pairwise_distance
 
     found: dict[str, Any] = {}
-    for word, mask in (("inside", inside), ("outside", ~inside)):
-        parts = [part for picture in images if (part := shown(picture, mask)) is not None]
+    inside = held(mask)
+    for word, where in (("inside", inside), ("outside", ~inside)):
+        parts = [part for picture in images if (part := shown(picture, where)) is not None]
         found[word] = round(mean_pairwise_distance(features.pictures(parts)), 4) if parts else None
-    return {**found, "apart": int(apart(images)[~inside].max(initial=0))}
+    return {**found, "apart": int(apart(images)[mask == 0].max(initial=0))}
 
 
 def _nearness(
@@ -169,8 +173,8 @@ def _nearness(
     features: PictureFeatures,
 ) -> dict[str, Any]:
     whole = np.ones((request.height, request.width), np.bool_)
-    counts = whole if avoid.mask is None else pictures.get(avoid.mask) >= 128
-    reach = whole if avoid.layer is None else pictures.get(request.layers[avoid.layer].mask) >= 128
+    counts = whole if avoid.mask is None else held(pictures.get(avoid.mask))
+    reach = whole if avoid.layer is None else held(pictures.get(request.layers[avoid.layer].mask))
     reference = shown(pictures.get(avoid.picture), counts)
 
     def similar(mask: Mask) -> list[float] | None:

@@ -156,8 +156,9 @@ def main() -> None:
     page = common.heading("What the methods cost in time on a GPU", COMMAND, settings, "random, bfloat16")
     page += (
         f"On {name_of(device)}. A ratio above 1 is slower than what it is compared with, with a 95 % bootstrap "
-        "interval over pairs of runs in immediate succession; a target is open where it reaches over it. Seconds of every "
-        "pair: `gpu.json`, as run, against what, [processor, wall] of both. Weights are random, which changes no shape; text encoders have two layers.\n"
+        "interval over pairs of runs in immediate succession; a target is open where it reaches over it. Seconds of "
+        "every pair: `gpu.json`, as run, against what, [processor, wall] of both. Weights are random, which changes "
+        "no shape; text encoders have two layers.\n"
     )
     for name in asked.only or built.SUBJECTS:
         found = split_differences(built.SUBJECTS[name], device)

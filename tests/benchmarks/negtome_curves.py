@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from pipelines.measure.intervals import Interval, bootstrap
-from pipelines.request import AvoidRequest
+from pipelines.request import AvoidRequest, LayerRequest
 from tests.benchmarks import common
 from tests.benchmarks.negtome_measures import (
     Row,
     Settings,
     agreement,
+    difference,
     fall,
     likeness,
     lost,
@@ -33,6 +34,8 @@ CURVES = (
 released code's."""
 AVOIDS = ("avoid guidance", "avoid push")
 AXES = ("source", "released")
+NOISE, BARELY = "noise alone", 1e-6
+"""Of vary: so little alpha that its noise alone acts."""
 
 
 def cells(own: Settings) -> list[tuple[float, float]]:
@@ -82,6 +85,48 @@ def axis_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
                 "axis": axis,
             }
     return ways
+
+
+def window_ways(own: Settings, layer: LayerRequest) -> dict[str, dict[str, Any]]:
+    """Off, a layer that varies by its noise alone, and every cell: alpha, share of the steps, way."""
+    ways: dict[str, dict[str, Any]] = {
+        "off": {},
+        NOISE: {"layers": (dataclasses.replace(layer, vary=BARELY),)},
+    }
+    for alpha, window, by in own["cells"]:
+        ways[f"alpha {alpha:g} by {by}, window {window:g}"] = {
+            "layers": (dataclasses.replace(layer, vary=alpha),),
+            "window": window,
+            "spread_by": by,
+        }
+    return ways
+
+
+def windows(rows: Sequence[Row], settings: Settings) -> str:
+    """A line a setting, each also against the noise alone."""
+    own = settings["windows"]
+    lines = []
+    for name in names_of(rows):
+        inside, outside = (
+            common.number(bootstrap([row[name][word] for row in rows])) for word in ("inside", "outside")
+        )
+        more = difference(rows, name, lambda one: float(one["inside"]), NOISE)
+        told = f"{more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
+        lines.append(
+            [
+                name,
+                inside,
+                "" if name in ("off", NOISE) else told,
+                outside,
+                common.percent(agreement(rows, name, "object")),
+            ]
+        )
+    headers = ("", "distance inside", "against the noise alone", "outside", "object")
+    return (
+        f"## What of vary is its noise\n\nn = {len(rows)} batches of {settings['images']} on the tuning prompts; as "
+        f"above, threshold {own['threshold']:g}. The noise alone is vary at {BARELY:g}: shared outside the layer, its "
+        f"own inside.\n\n{common.table(headers, lines)}\n"
+    )
 
 
 def axes(rows: Sequence[Row], settings: Settings) -> str:

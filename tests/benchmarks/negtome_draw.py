@@ -22,7 +22,7 @@ from pipelines.request import AvoidRequest, LayerRequest, RenderRequest, Variant
 from presets.recipes.build import WORLD, drawer_store
 from studio.variants import variant
 from tests.benchmarks.effects import draw
-from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, spread_ways
+from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, spread_ways, window_ways
 from tests.benchmarks.negtome_measures import Row, Settings
 from tests.benchmarks.negtome_scenes import TUNED, alternatives_of, counts, prompt_of, scene_of
 from tests.benchmarks.overhead import in_one_call
@@ -232,8 +232,7 @@ class Bench:
         row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
         for name, changes in ways.items():
             row[name], pictures = self.seen("vary", k, name, scene, request.replace(**changes), store)
-            row[name] |= agreement(mask >= 128, pictures, self.features)
-            row[name]["exact"] = agreement(mask > 0, pictures, self.features)["apart"]
+            row[name] |= agreement(mask, pictures, self.features)
         return row
 
     def reach(self, k: int) -> Row:
@@ -289,4 +288,14 @@ class Bench:
         for name, changes in axis_ways(self.settings["axes"], whole).items():
             row[name], pictures = self.seen("axes", k, name, scene, request.replace(**changes), store)
             row[name]["whole similarity"] = self.likeness(request, pictures, store, whole)
+        return row
+
+    def windows(self, k: int) -> Row:
+        """One layer of a collage that varies, by its noise alone, and by NegToMe in more and fewer of the steps."""
+        scene, request, store, layer, _, mask = self.collaged("windows", k)
+        row: Row = {"prompt": request.prompt}
+        for name, changes in window_ways(self.settings["windows"], layer).items():
+            found, pictures = self.seen("windows", k, name, scene, request.replace(**changes), store)
+            found |= agreement(mask, pictures, self.features)
+            row[name] = {word: found[word] for word in ("object", "inside", "outside", "seconds")}
         return row
