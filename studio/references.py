@@ -1,8 +1,8 @@
 """References that are made and not given, and ready settings for what the same push is used for.
 
 Quality and style guidance are NegToMe with another reference (arXiv 2412.01339): away from a blurred or noisy copy,
-towards a picture of a style. The copy is one of a given picture or of the flat collage, which is what is known before
-the run (ours).
+away from a picture of a style, or towards it. The copy is one of a given picture or of the flat collage, which is what
+is known before the run (ours).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ READY: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "noisy": {"name": "noisy copy", "made": "noisy"},
         # half of what the paper's slider allows below 0: the whole of it puts the reference in place of the features
         "style": {"name": "style", "alpha": -0.5},
+        "unstyle": {"name": "style"},  # away from it, as hard as from any picture
     }
 )
 """Fields of an `Avoid` by use; what is not there is the default."""

@@ -1,4 +1,4 @@
-"""The same collage with and without each way to make the images of a batch differ: what is compared with what.
+"""The same collage with and without each way to make its images differ, from each other and from what is avoided.
 
 "off" has none of them. Where prompt or layers' words hold alternatives ({red|blue}), everything but the settings with
 variants says the words of the first image in all of them, so that what differs is the method alone.
@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from pipelines.errors import FieldError
+from pipelines.models import shipped
 from studio.document import Collage
-from studio.to_request import defaults_of
+from studio.to_request import defaults_of, usual_alpha
 from studio.variants import combinations, texts_of, variant
 
 INTERVAL = (0.28, 5.42)
@@ -24,7 +25,7 @@ Change = Callable[[Collage, Collage], Collage]
 
 
 def _negtome(one: Collage, asked: Collage) -> Collage:
-    return one.replace(spread=asked.spread or defaults_of(asked)["spread_alpha"])
+    return one.replace(spread=asked.spread or usual_alpha("spread", asked, shipped(asked.model)))
 
 
 def _cads(one: Collage, asked: Collage) -> Collage:
@@ -40,8 +41,24 @@ def _variants(one: Collage, asked: Collage) -> Collage:
     return one.replace(prompt=asked.prompt, layers=layers, variants=True)
 
 
+def _avoid(one: Collage, asked: Collage) -> Collage:
+    return one.replace(avoids=asked.avoids)
+
+
+def _vary(one: Collage, asked: Collage) -> Collage:
+    layers = [layer.replace(vary=was.vary) for layer, was in zip(one.layers, asked.layers, strict=True)]
+    return one.replace(layers=layers)
+
+
 WAYS: Mapping[str, Change] = MappingProxyType(
-    {"cads": _cads, "interval": _interval, "variants": _variants, "negtome": _negtome}
+    {
+        "cads": _cads,
+        "interval": _interval,
+        "variants": _variants,
+        "negtome": _negtome,
+        "avoid": _avoid,
+        "vary": _vary,
+    }
 )
 OFF = "off"
 DEFAULT = (
@@ -54,6 +71,8 @@ DEFAULT = (
     "negtome+interval",
     "negtome+variants",
     "negtome+cads+interval+variants",
+    "avoid",
+    "vary",
 )
 
 
@@ -62,15 +81,27 @@ def has_alternatives(collage: Collage) -> bool:
     return _chooses(collage) and combinations(texts_of(collage)) > 1
 
 
+def _there(collage: Collage) -> set[str]:
+    """The ways that have something to act on in a collage."""
+    ways = {"cads", "interval", "negtome"}
+    if has_alternatives(collage):
+        ways.add("variants")
+    if any(avoid.visible and avoid.alpha != 0 for avoid in collage.avoids):
+        ways.add("avoid")
+    if any(layer.visible and layer.vary for layer in collage.layers):
+        ways.add("vary")
+    return ways
+
+
 def rivals(
     collage: Collage, names: tuple[str, ...] = DEFAULT, *, written: Collage | None = None
 ) -> dict[str, Collage]:
     """The collages to render, by name, in order; ``collage`` has a seed and two images or more.
 
-    A name is "off" or ways joined by "+". Those with variants are left out where there are no alternatives. Where what
-    a collage leaves open was filled in (`opening.opened_collage`), ``written`` is the collage before: all settings but
-    those with variants leave it open. Raises
-    `FieldError` for an unknown name, a missing seed and a single image.
+    A name is "off" or ways joined by "+". Left out are those with variants where there are no alternatives, those with
+    avoid where no reference acts, those with vary where no layer varies. Where what a collage leaves open was filled in
+    (`opening.opened_collage`), ``written`` is the collage before: all settings but those with variants leave it open.
+    Raises `FieldError` for an unknown name, a missing seed, a single image, and where nothing is left.
     """
     if collage.seed is None or collage.images < 2:
         raise FieldError("a comparison needs a seed and at least 2 images; set them.")
@@ -79,9 +110,15 @@ def rivals(
     words = iter(texts[1:])
     layers = [layer.replace(prompt=next(words)) if layer.visible else layer for layer in collage.layers]
     off = collage.replace(
-        prompt=texts[0], layers=layers, spread=0.0, cads=0.0, guidance_interval=None, variants=False
+        prompt=texts[0],
+        layers=[layer.replace(vary=None) if layer.vary else layer for layer in layers],
+        avoids=(),
+        spread=0.0,
+        cads=0.0,
+        guidance_interval=None,
+        variants=False,
     )
-    found = {}
+    found, there = {}, _there(collage)
     for name in names:
         made = off
         ways = [] if name == OFF else name.split("+")
@@ -91,8 +128,13 @@ def rivals(
                     f"no way is called {way!r}; join some of {', '.join(WAYS)} by +, or say {OFF}."
                 )
             made = WAYS[way](made, collage)
-        if "variants" not in ways or has_alternatives(collage):
+        if there.issuperset(ways):
             found[name] = made
+    if not found:
+        raise FieldError(
+            f"nothing is left to compare of {', '.join(names)}: variants need alternatives such as {{red|blue}} in the "
+            "prompt, avoid a reference, vary a layer that varies."
+        )
     return found
 
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -50,10 +51,15 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         "vary": 0.0,
         # The released code blurs the strength map with radius 10 at 512 pixels; half of it for our 256.
         "feather": 5.0,
-        # Both released dataclasses of NegToMe say 0.9 (its demonstration page says 1.5 and 1.9).
-        "avoid_alpha": 0.9,
+        # By push both released dataclasses of NegToMe say 0.9 (its demonstration page says 1.5 and 1.9).
+        "avoid_push": 0.9,
         # The same, where images are to be compared with and without spread and the collage has none of its own.
-        "spread_alpha": 0.9,
+        "spread_push": 0.9,
+        # By guidance, ours: on the embedded model 1.5 acts as a push of 0.9 does, and on the images of a batch 3 (in
+        # docs/results/negtome.md: likeness -6.6 and -6.4 %, similarity -1.1 and -0.8 %). What a unit is worth does not
+        # depend on the guidance, by which it is divided (`methods.negtome.Avoid`), so other models have the same.
+        "avoid_alpha": 1.5,
+        "spread_alpha": 3.0,
         # The dataclass beside the released reference-picture code (FLUX) says 0.65; UNets have 0.7 on their cards.
         "avoid_threshold": 0.65,
         # The dataclass for UNets (SDXL) says 0.7; FLUX and what is like it have their own on their cards.
@@ -277,6 +283,18 @@ def defaults(model: ModelCard) -> Mapping[str, float]:
     return {**DEFAULTS, **model.own}
 
 
+def usual_alpha(of: Literal["avoid", "spread"], collage: Collage, model: ModelCard | None) -> float:
+    """The default alpha of an avoid reference, or of spread, by the collage's way; None: no card ships here.
+
+    A model without guidance pushes whatever the way is.
+    """
+    usual = DEFAULTS if model is None else defaults(model)
+    by = collage.avoid_by if of == "avoid" else collage.spread_by
+    guidance = collage.guidance if collage.guidance is not None or model is None else model.guidance
+    pushes = by == "push" or (guidance is not None and guidance <= 1)
+    return usual[f"{of}_push" if pushes else f"{of}_alpha"]
+
+
 def _seed(collage: Collage, given: int | None) -> int:
     asked = collage.seed if given is None else collage.replace(seed=given).seed
     return secrets.randbelow(2**32) if asked is None else asked
@@ -324,10 +342,11 @@ def avoid_requests(
 
     ``places`` has the number in the request of each layer, by id, that is rendered.
     """
-    usual = defaults(card(collage.model))
+    model = card(collage.model)
+    usual, weight = defaults(model), usual_alpha("avoid", collage, model)
     requests = []
     for avoid in collage.avoids:
-        alpha = _or(avoid.alpha, usual["avoid_alpha"])
+        alpha = _or(avoid.alpha, weight)
         if not avoid.visible or alpha == 0:
             continue
         if avoid.layer is not None and avoid.layer not in places:

@@ -16,13 +16,12 @@ CARD = ModelCard(
     smallest_grid=8,
     negtome_blocks=("down", "mid", "up"),
     # inside/outside on 24 layouts of tuning seeds, the object in its mask: 0/0 19 %, .2/.4 48 %, .4/.4 38 %, .6/.6 21 %
-    # NegToMe: the curves of docs/results/negtome.md; the window: tuning prompts of protocol/effects.json
+    # NegToMe: the curves of docs/results/negtome.md, of alpha what acts as a push of .9 does, as other models have it;
+    # the window: tuning prompts of protocol/effects.json
     own={
         "attend_inside": 0.2,
         "attend_outside": 0.4,
-        "spread_alpha": 3.0,
         "spread_threshold": 0.5,
-        "avoid_alpha": 1.5,
         "avoid_threshold": 0.5,
         "window": 0.3,
         "cads_alpha": 0.1,

@@ -9,6 +9,10 @@ import dataclasses
 from pipelines.models.card import FLOW_SCHEDULERS, THIN_FROM, ModelCard
 
 _PARTS = ("double", "single")
+_OWN = {"spread_threshold": 0.65}
+"""The dataclass of NegToMe's released FLUX code, whatever pushes away."""
+_DISTILLED = {"avoid_alpha": 0.9, "spread_alpha": 0.9}
+"""Guidance that is distilled has no negative branch to pull: NegToMe pushes (`studio.to_request.DEFAULTS`)."""
 
 FLUX = ModelCard(
     name="flux",
@@ -22,8 +26,7 @@ FLUX = ModelCard(
     smallest_grid=16,
     thin_from=THIN_FROM,
     negtome_blocks=_PARTS,
-    # the dataclass of NegToMe's released FLUX code, whatever pushes away
-    own={"spread_threshold": 0.65},
+    own={**_OWN, **_DISTILLED},
     half="bfloat16",
     tiny="madebyollin/taef1",
     look_batch=1,  # ours, for its size
@@ -42,6 +45,7 @@ SCHNELL = dataclasses.replace(
 SD3 = dataclasses.replace(
     FLUX,
     name="sd3",
+    own=_OWN,
     family="sd3",
     source="stabilityai/stable-diffusion-3.5-medium",
     guidance=4.5,
@@ -62,6 +66,7 @@ FLUX2 = dataclasses.replace(
 KLEIN_BASE = dataclasses.replace(
     FLUX2,
     name="flux2-klein-base",
+    own=_OWN,
     family="klein",
     source="black-forest-labs/FLUX.2-klein-base-4B",
 )
@@ -77,6 +82,7 @@ KLEIN = dataclasses.replace(
 QWEN = dataclasses.replace(
     FLUX,
     name="qwen-image",
+    own=_OWN,
     family="qwen",
     source="Qwen/Qwen-Image",
     steps=50,
@@ -87,6 +93,7 @@ QWEN = dataclasses.replace(
 Z_IMAGE = dataclasses.replace(
     FLUX,
     name="z-image",
+    own=_OWN,
     family="zimage",
     source="Tongyi-MAI/Z-Image",
     steps=50,
@@ -105,6 +112,7 @@ Z_IMAGE_TURBO = dataclasses.replace(
 CHROMA = dataclasses.replace(
     FLUX,
     name="chroma",
+    own=_OWN,
     family="chroma",
     source="lodestones/Chroma1-HD",
     steps=35,

@@ -32,8 +32,8 @@ Styles = Annotated[
     typer.Option(
         "--style",
         metavar="FILE[:ALPHA]",
-        help=f"Pull towards a picture: the same as --avoid with alpha {READY['style']['alpha']}. What it shows comes "
-        "along, not its style alone. Repeatable.",
+        help=f"Pull towards a picture: the same as --avoid with alpha {READY['style']['alpha']}. ALPHA above "
+        "0 pushes away from it instead. What it shows comes along, not its style alone. Repeatable.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""``decollage compare``: the same seeds with each way to make the images of a batch differ."""
+"""``decollage compare``: the same seeds with each way to make images differ, from each other or what is avoided."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +16,8 @@ import typer
 from pipelines.events import Finished, RenderResult, Warned
 from pipelines.measure.numbers import measured
 from pipelines.pictures import PictureStore
-from studio.cli import options
+from pipelines.request import RenderRequest
+from studio.cli import avoiding, options
 from studio.cli.files import find, load, make_folder
 from studio.cli.render import encoder, write_new
 from studio.cli.settings import apply_settings
@@ -32,6 +35,20 @@ if TYPE_CHECKING:
 
 IMAGES = 4
 """Pictures a setting where the collage asks for one alone: the paper's batch."""
+TOLD = (
+    "spread",
+    "spread_by",
+    "spread_match",
+    "spread_threshold",
+    "window",
+    "cads",
+    "cads_low",
+    "cads_high",
+    "cads_mix",
+    "guidance_interval",
+    "variants",
+)
+"""The fields of a setting that the manifest holds; null is the model's own."""
 
 
 def compare(
@@ -59,6 +76,8 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, as in render; repeatable."),
     ] = None,
+    avoid: avoiding.Avoids = None,
+    style: avoiding.Styles = None,
     fill: options.Open = False,
     features: options.Features = None,
     dtype: options.Dtype = None,
@@ -72,13 +91,16 @@ def compare(
     allow_pickle: options.AllowPickle = False,
     ip_adapter: options.IPAdapterName = None,
 ) -> None:
-    """Render one collage with off, noise on the words (CADS), a guidance interval, prompt variants, NegToMe, and sums.
+    """Render one collage with off, noise on the words (CADS), a guidance interval, prompt variants, NegToMe between
+    the images, sums of these, the pictures to avoid, and the layers that vary.
 
     All settings have the same seeds. Strengths are the collage's own where it has them. Variants need alternatives such
-    as {red|blue} in the prompt; without them these settings are left out. --open writes them for what the prompt leaves
-    open, and the other settings leave it open. DIR gets every picture with its collage
-    inside, NAME-compare.png (a row a setting, nothing selected) and NAME-compare.json. One line a setting goes to
-    stdout, tabs between: name, mean similarity of the pictures, Vendi, seconds, and how many more than off in percent.
+    as {red|blue} in the prompt, avoid a reference, vary a layer that varies; without them these settings are left out.
+    --open writes alternatives for what the prompt leaves open, and the other settings leave it open. DIR gets every
+    picture with its collage inside as it is finished, NAME-compare.png (a row a setting, nothing selected) and
+    NAME-compare.json. One line a setting goes to stdout, tabs between: name, mean similarity of the pictures, Vendi,
+    mean similarity to each picture to avoid (avoided or not), seconds, and how many more than off in percent. On a CPU
+    images that do not act on each other are drawn one by one, which takes other seconds than one batch.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted.
     """
@@ -88,6 +110,7 @@ def compare(
     collage, library = load(file)
     given = {"seed": seed, "images": images, "model": model}
     collage = collage.replace(**{field: value for field, value in given.items() if value is not None})
+    collage = avoiding.with_references(collage, library, avoid or (), style or ())
     collage = apply_settings(collage, settings or (), library)
     if collage.seed is None:
         collage = collage.replace(seed=1)
@@ -97,8 +120,11 @@ def compare(
     if fill and filled is collage:
         print(f"decollage: warning: {NOTHING_OPEN}", file=sys.stderr)
     asked = rivals(filled, tuple(only or DEFAULT), written=collage)
-    stores = {name: PictureStore() for name in asked}
-    prepared = {name: to_request(one, library, stores[name]) for name, one in asked.items()}
+    store = PictureStore()
+    prepared = {name: to_request(one, library, store) for name, one in asked.items()}
+    whole = to_request(
+        collage, library, store
+    ).request  # what is avoided and varies, by which all are measured
     make_folder(out)
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -107,19 +133,23 @@ def compare(
     engine, seen = default_engine(how), encoder(features)
     engine.load(collage.model)  # so that no setting's seconds hold it
     stem = find(file).resolve().stem
-    results = {}
-    for name in asked:
-        for warning in prepared[name].warnings:
-            print(f"decollage: warning: {name}: {warning.message}", file=sys.stderr)
-        results[name] = _rendered(engine, prepared[name].request, stores[name], seen, name)
-        print(_line(name, results))
-    _write(out, stem, collage, asked, library, results, features or "embedded")
+    results: dict[str, RenderResult] = {}
+    files: dict[str, list[str]] = {}
+    try:
+        for name, one in asked.items():
+            for warning in prepared[name].warnings:
+                print(f"decollage: warning: {name}: {warning.message}", file=sys.stderr)
+            result = _rendered(engine, prepared[name].request, store, name)
+            results[name] = _measured(result, whole, store, seen)
+            files[name] = _keep(out, f"{stem}-{name}", one, library, results[name])
+            print(_line(name, results), flush=True)
+    finally:  # what was made before an interruption or an error stays
+        if files:
+            _write(out, stem, collage, asked, results, files, features or "embedded")
 
 
-def _rendered(
-    engine: Engine, request: Any, store: PictureStore, seen: PictureFeatures | None, name: str
-) -> RenderResult:
-    """The result of one setting, with its numbers; warnings go to stderr."""
+def _rendered(engine: Engine, request: RenderRequest, store: PictureStore, name: str) -> RenderResult:
+    """The result of one setting; warnings go to stderr."""
     result = None
     for event in engine.render(request, store):
         if isinstance(event, Warned):
@@ -127,7 +157,31 @@ def _rendered(
         if isinstance(event, Finished):
             result = event.result
     assert result is not None, "a run ends with Finished or an error"
-    return measured(result, store, seen)
+    return result
+
+
+def _measured(
+    result: RenderResult, whole: RenderRequest, store: PictureStore, seen: PictureFeatures | None
+) -> RenderResult:
+    """The result with its numbers, those of what ``whole`` avoids and varies among them, whether or not it did."""
+    layers = [
+        replace(own, vary=asked.vary) for own, asked in zip(result.request.layers, whole.layers, strict=True)
+    ]
+    told = result.request.replace(avoids=whole.avoids, layers=tuple(layers))
+    found = measured(replace(result, request=told), store, seen)
+    return replace(found, request=result.request)
+
+
+def _keep(out: Path, stem: str, collage: Collage, library: Library, result: RenderResult) -> list[str]:
+    """The names of the pictures of one setting, written with their collage inside."""
+    return [
+        write_new(
+            out,
+            f"{stem}-{result.request.seed + image}",
+            png.embed_result(result, image, collage, library),
+        ).name
+        for image in range(len(result.pictures))
+    ]
 
 
 def _line(name: str, results: dict[str, RenderResult]) -> str:
@@ -136,6 +190,9 @@ def _line(name: str, results: dict[str, RenderResult]) -> str:
     spread = report.get("numbers", {}).get("spread")
     if spread:
         parts += [f"similarity {1 - spread['distance']:.3f}", f"vendi {spread['vendi']:.2f}"]
+    for near in report.get("numbers", {}).get("avoids", ()):
+        if near["inside"]:
+            parts.append(f"near {near['name']!r} {mean(near['inside']):.3f}")
     parts.append(f"{report['seconds']:.1f} s")
     before = results[OFF].report["seconds"] if OFF in results else None
     if name != OFF and isinstance(before, int | float) and before > 0:
@@ -148,11 +205,11 @@ def _write(
     stem: str,
     collage: Collage,
     asked: dict[str, Collage],
-    library: Library,
     results: dict[str, RenderResult],
+    files: dict[str, list[str]],
     features: str,
 ) -> None:
-    """Pictures, sheet and manifest."""
+    """Sheet and manifest of the settings that are finished."""
     manifest: dict[str, Any] = {
         "collage": stem,
         "model": collage.model,
@@ -161,24 +218,18 @@ def _write(
         "settings": {},
     }
     rows = []
-    for name, result in results.items():
-        own: Collage = asked[name]
-        files = [
-            write_new(
-                out,
-                f"{stem}-{name}-{result.request.seed + image}",
-                png.embed_result(result, image, own, library),
-            ).name
-            for image in range(len(result.pictures))
-        ]
+    for name in files:
+        own, result = asked[name], results[name]
         manifest["settings"][name] = {
-            "changes": {
-                word: getattr(own, word) for word in ("spread", "cads", "guidance_interval", "variants")
+            "changes": {word: getattr(own, word) for word in TOLD}
+            | {
+                "avoids": [avoid.label for avoid in own.avoids],
+                "vary": {layer.label: layer.vary for layer in own.layers if layer.vary},
             },
             "prompts": [result.request.of_image(image).prompt for image in range(len(result.pictures))],
             "seconds": result.report["seconds"],
             "numbers": result.report.get("numbers", {}),
-            "files": files,
+            "files": files[name],
         }
         _, *told = _line(name, results).split("\t")
         rows.append(("\n".join([name.replace("+", "\n+ "), *told]), result.pictures))

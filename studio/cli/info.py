@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from pipelines.measure.numbers import told
+from pipelines.models import shipped
 from studio.cli.files import find, load
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
 from studio.phrases import place_phrases
 from studio.suggest import Suggestion, picture_sizes, suggest
-from studio.to_request import defaults_of
+from studio.to_request import defaults_of, usual_alpha
 
 
 def info(
@@ -90,7 +91,15 @@ def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
     yield "seed", "random" if collage.seed is None else str(collage.seed)
     yield "images", str(collage.images)
     if collage.spread:
-        yield "spread", f"{collage.spread:g}"
+        threshold = _value(collage.spread_threshold, "spread_threshold", collage)
+        how = f"by {collage.spread_by}, from {collage.spread_match}, likeness {threshold}"
+        yield "spread", f"{collage.spread:g} {how}, window {_value(collage.window, 'window', collage)}"
+    if collage.cads:
+        yield "cads", f"{collage.cads:g}"
+    if collage.guidance_interval is not None:
+        yield "interval", "{:g} to {:g}".format(*collage.guidance_interval)
+    if collage.variants:
+        yield "variants", "on"
 
 
 def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
@@ -133,10 +142,16 @@ def _layer(layer: Layer, collage: Collage) -> str:
 def _avoid(avoid: Avoid, collage: Collage) -> str:
     where = "the whole picture" if avoid.layer is None else f"layer {collage.layer(avoid.layer).label!r}"
     hidden = "" if avoid.visible else ", hidden"
+    usual = usual_alpha("avoid", collage, shipped(collage.model))
+    alpha = f"{usual:g}*" if avoid.alpha is None else f"{avoid.alpha:g}"
     towards = " (towards it)" if (avoid.alpha or 0) < 0 else ""
     made = "" if avoid.made == "given" else f", a {avoid.made} copy"
     of = " of the collage" if avoid.picture is None else ""
-    return f"{avoid.label!r}{made}{of} in {where}, alpha {_value(avoid.alpha, 'avoid_alpha', collage)}{towards}{hidden}"
+    threshold = _value(avoid.threshold, "avoid_threshold", collage)
+    window = _value(collage.window if avoid.window is None else avoid.window, "window", collage)
+    masked = ", masked" if avoid.mask else ""
+    strength = f"alpha {alpha}{towards} by {collage.avoid_by}, likeness {threshold}, window {window}"
+    return f"{avoid.label!r}{made}{of}{masked} in {where}, {strength}{hidden}"
 
 
 def _value(value: float | None, word: str, collage: Collage) -> str:

@@ -14,7 +14,7 @@ from pipelines.pictures import PictureStore
 from studio.document import Avoid, Canvas, Collage, Layer
 from studio.pictures import Library
 from studio.references import READY, made
-from studio.to_request import Prepared, to_request
+from studio.to_request import DEFAULTS, Prepared, to_request, usual_alpha
 
 STRIPES = np.zeros((64, 64, 3), np.uint8)
 STRIPES[:, ::2] = 255
@@ -66,13 +66,36 @@ def test_a_window_of_its_own_and_a_pull(library: Library) -> None:
     got, _ = prepared(library, Avoid(id="a", alpha=-0.5, window=0.75), Avoid(id="b"))
     first, second = got.request.avoids
     assert (first.alpha, first.window) == (-0.5, 0.75)
-    assert (second.alpha, second.window) == (card("embedded").own["avoid_alpha"], None)
+    assert (second.alpha, second.window) == (DEFAULTS["avoid_alpha"], None)
     with pytest.raises(FieldError, match="alpha"):
         Avoid(id="a", alpha=-1.5)
 
 
-def test_ready_settings_are_avoids_and_only_style_pulls() -> None:
+def test_ready_settings_are_avoids_and_only_one_style_pulls() -> None:
     for name, fields in READY.items():
         avoid = Avoid(id="a", **fields)
         assert ((avoid.alpha or 0) < 0) == (name == "style")
-        assert (avoid.made == "given") == (name == "style")
+        assert (avoid.made == "given") == (name in ("style", "unstyle"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "alpha"),
+    [
+        ("embedded", {}, 1.5),
+        ("sdxl", {}, 1.5),
+        ("sdxl", {"avoid_by": "push"}, 0.9),
+        ("sdxl", {"guidance": 1.0}, 0.9),
+        ("sdxl-turbo", {}, 0.9),
+        ("flux", {}, 0.9),
+        ("flux2-klein", {}, 0.9),
+        ("qwen-image", {}, 1.5),
+    ],
+)
+def test_the_usual_alpha_follows_the_way_and_the_guidance(
+    model: str, changes: dict[str, Any], alpha: float
+) -> None:
+    """What guidance does with 1.5 a push does with .9 (docs/results/negtome.md)."""
+    assert usual_alpha("avoid", Collage(model=model, **changes), card(model)) == alpha
+    spread = {"spread_by": changes.get("avoid_by", "guidance")}
+    asked = Collage(model=model, **{**changes, **spread})
+    assert usual_alpha("spread", asked, card(model)) == {1.5: 3.0, 0.9: 0.9}[alpha]

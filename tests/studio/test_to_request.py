@@ -151,10 +151,19 @@ def test_negative_words_and_watching(library: Library) -> None:
     assert plain.key == watched.key
 
 
+OF = {
+    "spread_alpha": "spread",
+    "spread_push": "spread",
+    "avoid_push": "avoid_alpha",
+    "cads_alpha": "cads",
+}
+"""The word whose range a default has, where it is called otherwise."""
+
+
 def test_defaults_lie_in_their_ranges() -> None:
     for own in (DEFAULTS, *(one.own for one in CARDS.values())):
         for word, value in own.items():
-            low, high = RANGES[{"spread_alpha": "spread", "cads_alpha": "cads"}.get(word, word)]
+            low, high = RANGES[OF.get(word, word)]
             assert low <= value <= high
     assert RANGES["harmonize"] == (0, 1)
     assert RANGES["avoid_threshold"] == (0.5, 1)

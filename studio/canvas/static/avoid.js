@@ -19,11 +19,12 @@
         app.attempt(() => store.addAvoid({ ...app.settings.avoid, ...app.settings.ready[name], picture: null })), {
         kind: "dc-wide",
       });
-    const style = D.textButton("plus", "Add a style to go towards", () =>
-      app.pickOne((file, name) =>
-        store.addAvoid({ ...app.settings.avoid, ...app.settings.ready.style, picture: file, name }), "reference"), {
-      kind: "dc-wide",
-    });
+    const style = (which, label) =>
+      D.textButton("plus", label, () =>
+        app.pickOne((file, name) =>
+          store.addAvoid({ ...app.settings.avoid, ...app.settings.ready[which], picture: file, name }), "reference"), {
+        kind: "dc-wide",
+      });
     const ofLayer = D.textButton("plus", "Avoid the selected layer's picture", () => app.avoidLayer(store.current), {
       kind: "dc-wide",
     });
@@ -33,7 +34,8 @@
       h("p", { class: "dc-quiet", text: words.guides.hint }),
       ready("blurred", "Away from a blurred copy"),
       ready("noisy", "Away from a noisy copy"),
-      style,
+      style("unstyle", "Add a style to go away from"),
+      style("style", "Add a style to go towards"),
     );
     const time = D.slider(words.window, (value) => store.patch({ window: value }, "doc:window"));
     const matching = D.choice(
@@ -124,7 +126,7 @@
         card.eye.setAttribute("aria-label", `${avoid.visible ? "Switch off" : "Switch on"} ${label}`);
         card.eye.title = avoid.visible ? "Switch off" : "Switch on";
         card.element.classList.toggle("dc-hidden-layer", !avoid.visible);
-        card.alpha.show(avoid.alpha, app.usual("avoid_alpha"));
+        card.alpha.show(avoid.alpha, app.usualAlpha);
         card.threshold.show(avoid.threshold, app.usual("avoid_threshold"));
         card.towards.hidden = !(avoid.alpha < 0);
         card.where.show(avoid.layer);

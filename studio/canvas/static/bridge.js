@@ -47,6 +47,13 @@
       return this.model.usual[word];
     }
 
+    /** The default alpha of an avoid reference: another where it pushes, as it does without guidance. */
+    get usualAlpha() {
+      const { avoid_by: by, guidance } = this.store.doc;
+      const pushes = by === "push" || (guidance ?? this.model.guidance) <= 1;
+      return this.usual(pushes ? "avoid_push" : "avoid_alpha");
+    }
+
     #build() {
       const stageHost = h("div", { class: "dc-konva" });
       this.stage = h(

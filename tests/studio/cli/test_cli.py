@@ -148,7 +148,9 @@ def test_info_reads_like_the_page(capsys: pytest.CaptureFixture[str], file: Path
         "attend_outside 0.4*" in lines
     )
     assert lines[-2].endswith("no words, hidden")
-    assert lines[-1] == "  avoid        'rain' in layer 'cat', alpha 1.5*"
+    assert lines[-1] == (
+        "  avoid        'rain' in layer 'cat', alpha 1.5* by guidance, likeness 0.5*, window 0.3*"
+    )
 
 
 def test_info_of_a_rendered_picture_tells_how_long_it_took(
