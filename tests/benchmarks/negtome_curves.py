@@ -87,6 +87,37 @@ def axis_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
     return ways
 
 
+def longer_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
+    """Off, and a picture to avoid by guidance with every alpha in every share of the steps."""
+    ways: dict[str, dict[str, Any]] = {"avoid off": {}}
+    for alpha in own["alphas"]:
+        for window in own["windows"]:
+            avoid = dataclasses.replace(whole, alpha=alpha, window=window)
+            ways[f"longer {alpha:g} {window:g}"] = {"avoids": (avoid,)}
+    return ways
+
+
+def longer(rows: Sequence[Row], settings: Settings) -> str:
+    """Alphas down, shares of the steps across."""
+    own = settings["longer"]
+    near = np.mean([likeness(row["avoid off"]) for row in rows])
+    lines = [
+        [
+            f"{alpha:g}",
+            *(_avoid_cell(rows, f"longer {alpha:g} {window:g}") for window in own["windows"]),
+        ]
+        for alpha in own["alphas"]
+    ]
+    headers = ("alpha", *(f"window {window:g}" for window in own["windows"]))
+    return (
+        f"## A picture to avoid, in more of the steps\n\nn = {len(rows)} batches of {settings['images']} on the tuning "
+        f"prompts, by guidance, threshold {settings['avoid']['threshold']:g}. Each cell: similarity to the reference "
+        f"(off: {near:.3f}), the object as asked (off: "
+        f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %).\n\n{common.table(headers, lines)}\n"
+        f"{best(rows, 'longer', settings['loss'], 'avoid off', words=('alpha', 'window'))}\n\n"
+    )
+
+
 def window_ways(own: Settings, layer: LayerRequest) -> dict[str, dict[str, Any]]:
     """Off, a layer that varies by its noise alone, and every cell: alpha, share of the steps, way."""
     ways: dict[str, dict[str, Any]] = {
@@ -228,7 +259,13 @@ def _grid(rows: Sequence[Row], kind: str, own: Settings, cell: Callable[[Sequenc
     return common.table(("alpha", *(f"threshold {threshold:g}" for threshold in own["thresholds"])), lines)
 
 
-def best(rows: Sequence[Row], kind: str, loss: float, base: str = "off") -> str:
+def best(
+    rows: Sequence[Row],
+    kind: str,
+    loss: float,
+    base: str = "off",
+    words: tuple[str, str] = ("alpha", "threshold"),
+) -> str:
     """Which cell of a kind has the least similarity at a loss of agreement of at most ``loss``, with intervals."""
     near, word = (similarity, "agreement") if base == "off" else (likeness, "object")
     chosen, least = None, math.inf
@@ -240,9 +277,9 @@ def best(rows: Sequence[Row], kind: str, loss: float, base: str = "off") -> str:
             chosen, least = name, similar
     if chosen is None:
         return f"No cell keeps its loss of agreement within {100 * loss:g} points."
-    alpha, threshold = chosen.split(" ")[-2:]
+    one, other = (f"{word} {value}" for word, value in zip(words, chosen.split(" ")[-2:], strict=True))
     return (
-        f"Least similarity at a loss of at most {100 * loss:g} points: alpha {alpha}, threshold {threshold} "
+        f"Least similarity at a loss of at most {100 * loss:g} points: {one}, {other} "
         f"({least:.3f}; it falls by {percent(fall(rows, chosen, near, base))}, agreement "
         f"{common.points(lost(rows, chosen, word, base))})."
     )

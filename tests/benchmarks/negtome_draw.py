@@ -22,7 +22,7 @@ from pipelines.request import AvoidRequest, LayerRequest, RenderRequest, Variant
 from presets.recipes.build import WORLD, drawer_store
 from studio.variants import variant
 from tests.benchmarks.effects import draw
-from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, spread_ways, window_ways
+from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, longer_ways, spread_ways, window_ways
 from tests.benchmarks.negtome_measures import Row, Settings
 from tests.benchmarks.negtome_scenes import TUNED, alternatives_of, counts, prompt_of, scene_of
 from tests.benchmarks.overhead import in_one_call
@@ -298,4 +298,13 @@ class Bench:
             found, pictures = self.seen("windows", k, name, scene, request.replace(**changes), store)
             found |= agreement(mask, pictures, self.features)
             row[name] = {word: found[word] for word in ("object", "inside", "outside", "seconds")}
+        return row
+
+    def longer(self, k: int) -> Row:
+        """A picture to avoid by guidance, in more and fewer of the steps."""
+        scene, request, store, whole, _ = self.avoiding("longer", k)
+        row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
+        for name, changes in longer_ways(self.settings["longer"], whole).items():
+            row[name], pictures = self.seen("longer", k, name, scene, request.replace(**changes), store)
+            row[name]["whole similarity"] = self.likeness(request, pictures, store, whole)
         return row

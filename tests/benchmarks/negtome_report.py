@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.measure.intervals import bootstrap
 from tests.benchmarks import common
-from tests.benchmarks.negtome_curves import axes, curves, windows
+from tests.benchmarks.negtome_curves import axes, curves, longer, windows
 from tests.benchmarks.negtome_measures import (
     Row,
     Settings,
@@ -49,6 +49,7 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
         "curves": curves,
         "axes": axes,
         "windows": windows,
+        "longer": longer,
     }
     return parts[part](rows, settings)
 
@@ -56,7 +57,7 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
 def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Path) -> str:
     """The whole page."""
     text = heading
-    for part in ("spread", "avoid", "reach", "vary", "windows", "curves", "axes"):
+    for part in ("spread", "avoid", "longer", "reach", "vary", "windows", "curves", "axes"):
         if part in parts:
             text += section(part, parts[part]["rows"], settings)
             rows, whole = len(parts[part]["rows"]), int(np.prod(counts(part, settings)))
