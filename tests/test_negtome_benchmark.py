@@ -22,6 +22,7 @@ from tests.benchmarks.negtome_curves import (
     axis_ways,
     best,
     cells,
+    longer_ways,
     spread_ways,
     window_ways,
 )
@@ -29,6 +30,7 @@ from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mix
 from tests.benchmarks.negtome_report import page, section
 
 SETTINGS = common.protocol("negtome")
+REFERENCE = AvoidRequest(name="reference", picture="0" * 64, alpha=1.0, threshold=0.5)
 
 
 def test_prompts_are_the_frozen_ones() -> None:
@@ -67,13 +69,17 @@ def test_no_prompt_comes_twice() -> None:
 def test_every_cell_of_the_curves_can_be_asked_for() -> None:
     own = SETTINGS["curves"]
     words = {word: SETTINGS[word] for word in ("scheduler", "guidance", "steps", "seed", "images")}
-    plain = RenderRequest(model="embedded", width=64, height=64, prompt="", **words)
-    avoid = AvoidRequest(name="reference", picture="0" * 64, alpha=1.0, threshold=0.5)
-    ways = spread_ways(own) | avoid_ways(own, avoid)
+    plain = RenderRequest(model="embedded", width=64, height=64, prompt="car", **words)
+    ways = spread_ways(own) | avoid_ways(own, REFERENCE)
     asked = {plain.replace(**changes) for changes in ways.values()}
     assert len(asked) == len(ways) - 1, "all differ, but for off and avoid off"
-    ways = axis_ways(SETTINGS["axes"], avoid)
-    assert len({plain.replace(**changes) for changes in ways.values()}) == len(ways)
+    layer = LayerRequest(name="car", mask="0" * 64, span=(0, 3), harmonize=1.0)
+    for ways in (
+        axis_ways(SETTINGS["axes"], REFERENCE),
+        longer_ways(SETTINGS["longer"], REFERENCE),
+        window_ways(SETTINGS["windows"], layer),
+    ):
+        assert len({plain.replace(collage="0" * 64, **changes) for changes in ways.values()}) == len(ways)
 
 
 def test_entropy_counts_kinds_in_bits() -> None:
@@ -131,6 +137,14 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
                 row[f"{by}, in the layer"] = one(
                     plain, hits, **near, moved={"inside": 8.0, "outside": outside}
                 )
+        elif part == "longer":
+            row["avoid off"] = one(plain, hits, **{"whole similarity": [0.6, 0.6]})
+            for name in [*longer_ways(SETTINGS["longer"], REFERENCE)][1:]:
+                alpha, window = (float(word) for word in name.split(" ")[1:])
+                lost = not good or window > 0.9
+                row[name] = one(
+                    plain, fewer if lost else hits, **{"whole similarity": [0.6 - 0.1 * alpha * window] * 2}
+                )
         elif part == "axes":
             row["avoid off"] = one(plain, hits, **{"whole similarity": [0.6, 0.6]})
             for axis in AXES:
@@ -165,6 +179,9 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
         assert good.count("No cell keeps") == 1 and bad.count("No cell keeps") == 2
         told = "released against source: likeness +0.000 (+0.000 to +0.000), the object as asked"
         assert f"{told} -25.0 points" in good and f"{told} +0.0 points" in bad
+    elif part == "longer":
+        assert "alpha 3, window 0.6 (0.420;" in good and "| 0.75 | 0.578, 100 % |" in good
+        assert "No cell keeps" in bad
     elif part == "windows":
         assert "| noise alone | 0.310 (0.310 to 0.310) |  | 0.200" in good
         assert (
