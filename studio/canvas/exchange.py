@@ -9,9 +9,11 @@ it reads a file.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,19 @@ class Uploads:
         self._lock = threading.Lock()
 
     def path(self, file: object, where: str) -> Path:
-        """Where an uploaded file lies; `PictureError` for anything that was not uploaded."""
+        """Where an uploaded file lies; `PictureError` for anything that was not uploaded.
+
+        Gradio deletes what has not changed for long (`st_ctime`), so what a page still uses is renewed here.
+        """
         path = file.get("path") if isinstance(file, Mapping) else None
         if not isinstance(path, str) or not path or "\0" in path:
             raise PictureError(f"{where} names no uploaded picture; add the picture again.")
         resolved = Path(path).resolve()
         if not resolved.is_relative_to(self.folder.resolve()) or not resolved.is_file():
             raise PictureError(f"{where} names a picture that is no longer on the server; add it again.")
+        facts = resolved.stat()
+        with suppress(OSError):  # somebody else's file can be read still
+            os.utime(resolved, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # the content is as old as it was
         return resolved
 
     def add(self, library: Library, file: object, where: str) -> str:
