@@ -1,10 +1,10 @@
 """Between the page's documents and collages.
 
 A page document is a collage's JSON in which every picture is an uploaded file (Gradio's ``FileData``) instead of
-a digest. Layers also carry their picture's natural ``width`` and ``height``, and the document its ``rev``; neither
-is part of a collage, nor is what an event is about: ``incoming``, an uploaded file to open, and ``edit``, a layer to
-render alone and the result to do it on. What comes from a page is not trusted: `to_collage` checks everything before
-it reads a file.
+a digest. Layers also carry their picture's natural ``width`` and ``height``, and the document its ``rev`` and which
+of the tab's documents it is (``opened``); none of these is part of a collage, nor is what an event is about:
+``incoming``, an uploaded file to open, and ``edit``, a layer to render alone and the result to do it on. What comes
+from a page is not trusted: `to_collage` checks everything before it reads a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipelines.errors import FieldError, PictureError
 from studio.document import Collage
 from studio.pictures import MAX_SIDE, Library
 
-PAGE_ONLY = ("rev", "incoming", "edit")
+PAGE_ONLY = ("rev", "opened", "incoming", "edit")
 LAYER_ONLY = ("width", "height")
 MAX_KEPT = 256 * 2**20  # bytes of decoded and packed pictures kept between two sends of the same page
 _UNREAD = "0" * 64  # stands for a picture while everything else is checked

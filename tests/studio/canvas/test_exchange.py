@@ -59,7 +59,7 @@ def test_there_and_back(made: Collage, library: Library, folder: Folder) -> None
     page = to_page(made, library, folder.keep)
     assert (page["layers"][0]["width"], page["layers"][0]["height"]) == (8, 6)
     assert page["layers"][0]["picture"]["meta"] == {"_type": "gradio.FileData"}
-    page = json.loads(json.dumps({**page, "rev": 7, "incoming": None}))
+    page = json.loads(json.dumps({**page, "rev": 7, "opened": 2, "incoming": None}))
     collage, pictures = to_collage(page, folder.uploads)
     assert collage == made
     assert set(pictures) == set(library)
