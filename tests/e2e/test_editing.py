@@ -398,7 +398,8 @@ def test_results_collage_and_seed(user: Driver) -> None:
 
 def test_the_seed_of_images_made_together_is_that_of_their_batch(user: Driver) -> None:
     user.page.evaluate(
-        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 2, images: 2, spread: 1, seed: 5 })"
+        "() => document.querySelector('[data-ready]').decollage"
+        ".store.patch({ steps: 2, images: 2, spread: 1, seed: 5 })"
     )
     user.render()
     expect(user.page.locator(".dc-caption")).to_contain_text("Seed 6")
