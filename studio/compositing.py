@@ -126,7 +126,7 @@ def place_reference(
     picture = Image.fromarray(flat).convert("RGBA") if avoid.picture is None else library.open(avoid.picture)
     if avoid.mask is not None:
         _apply_mask(picture, read_mask(library, avoid.mask))
-    fitted = ImageOps.contain(picture, (canvas.width, canvas.height), Image.Resampling.LANCZOS)
+    fitted = picture.resize(_fitting(picture.size, canvas), Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted).astype(np.float32)
     alpha = pixels[..., 3:] / 255
     mean = (pixels[..., :3] * alpha).sum((0, 1)) / max(float(alpha.sum()), 1e-6)
@@ -138,6 +138,14 @@ def place_reference(
     mask = np.zeros((canvas.height, canvas.width), np.uint8)
     mask[inner] = pixels[..., 3].astype(np.uint8)
     return _bytes(plane / 255), None if bool((mask == 255).all()) else mask
+
+
+def _fitting(size: tuple[int, int], canvas: Canvas) -> tuple[int, int]:
+    """The largest (width, height) of this shape on the canvas; a thread of a picture keeps a pixel across."""
+    width, height = size
+    if width * canvas.height > height * canvas.width:
+        return canvas.width, max(1, round(height / width * canvas.width))
+    return max(1, round(width / height * canvas.height)), canvas.height
 
 
 def read_mask(library: Library, digest: str) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ MAX_PIXELS = 64_000_000
 MAX_FILE = 128 * 2**20  # bytes of one picture file, as given and as kept
 MAX_TOTAL = 512 * 2**20  # bytes of all kept files
 MAX_TOTAL_PIXELS = 1_000_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DECODING = threading.BoundedSemaphore(2)
+"""A picture of 64 million pixels takes three quarters of a GB while it is decoded, and a page has many visitors: two
+at a time in a process. Nothing inside asks for another."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 # What Pillow's decoders raise on damaged files.
@@ -56,22 +61,24 @@ class Library:
         counts) or an open picture. It is turned upright as its EXIF data says, brought to 8 bit RGBA, and to
         sRGB from the colours of an ICC profile, and kept as PNG. Raises `PictureError` when it is damaged,
         of another kind, longer than 16,384 pixels on a side, over 64 million pixels (both checked before
-        decoding), or over 128 MiB as a file.
+        decoding), or over 128 MiB as a file, where a collage that a PNG carries does not count.
         """
-        if isinstance(source, Image.Image):
-            upright = _decode(source, "the picture")
-        elif isinstance(source, bytes):
-            upright = _read_bytes(source)
-        else:
-            upright = _read_path(Path(source))
-        buffer = io.BytesIO()
-        upright.save(buffer, "PNG", compress_level=6)
+        with _DECODING:
+            if isinstance(source, Image.Image):
+                upright = _decode(source, "the picture")
+            elif isinstance(source, bytes):
+                upright = _read_bytes(source)
+            else:
+                upright = _read_path(Path(source))
+            buffer = io.BytesIO()
+            upright.save(buffer, "PNG", compress_level=6)
         return self._keep(buffer.getvalue(), upright.size)
 
     def adopt(self, data: bytes, what: str = "the picture") -> str:
         """Keep a PNG file exactly as it is, after the same checks as `add`; returns its digest."""
-        picture = _decode(_open(io.BytesIO(data), len(data), what, ("PNG",)), what)
-        return self._keep(data, picture.size)
+        with _DECODING:
+            size = _decode(_open(io.BytesIO(data), len(data), what, ("PNG",)), what).size
+        return self._keep(data, size)
 
     def _keep(self, data: bytes, size: tuple[int, int]) -> str:
         digest = hashlib.sha256(data).hexdigest()
@@ -135,8 +142,9 @@ def read_pixels(source: Path | bytes) -> NDArray[np.uint8]:
 
     Raises `PictureError` as `Library.add` does.
     """
-    read = _read_bytes(source) if isinstance(source, bytes) else _read_path(source)
-    return np.asarray(read.convert("RGB"))
+    with _DECODING:
+        read = _read_bytes(source) if isinstance(source, bytes) else _read_path(source)
+        return np.asarray(read.convert("RGB"))
 
 
 def _read_bytes(data: bytes) -> Image.Image:
@@ -147,9 +155,32 @@ def _read_path(path: Path) -> Image.Image:
     what = f"the picture {path.name!r}"
     try:
         with path.open("rb") as file:
-            return _decode(_open(file, path.stat().st_size, what, FORMATS), what)
+            size = path.stat().st_size
+            if size > MAX_FILE and (bare := _without_private(file)) is not None:
+                return _decode(_open(io.BytesIO(bare), len(bare), what, FORMATS), what)
+            return _decode(_open(file, size, what, FORMATS), what)
     except OSError as error:
         raise PictureError(f"{what} cannot be read ({error.strerror}); check the path.") from None
+
+
+def _without_private(file: BinaryIO) -> bytes | None:
+    """A PNG without its private chunks, such as the collage that a result carries; None where that is too large, too.
+
+    Of what is left out not a byte is read.
+    """
+    kept, left = [file.read(len(_PNG))], MAX_FILE - len(_PNG)
+    while kept[0] == _PNG and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind[1:2].islower():  # how the format marks what is private
+            file.seek(length + 4, io.SEEK_CUR)
+        elif (left := left - length - 12) < 0:
+            break
+        else:
+            kept.append(head + file.read(length + 4))
+            if kind == b"IEND":
+                return b"".join(kept)
+    file.seek(0)
+    return None
 
 
 def _open(file: BinaryIO, size: int, what: str, formats: tuple[str, ...]) -> Image.Image:

@@ -41,6 +41,7 @@ SCRIPTS = (
     "results.js",
     "tools.js",
     "keys.js",
+    "leaving.js",
     "bridge.js",
     "adding.js",
 )

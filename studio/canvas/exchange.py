@@ -1,17 +1,19 @@
 """Between the page's documents and collages.
 
 A page document is a collage's JSON in which every picture is an uploaded file (Gradio's ``FileData``) instead of
-a digest. Layers also carry their picture's natural ``width`` and ``height``, and the document its ``rev``; neither
-is part of a collage, nor is what an event is about: ``incoming``, an uploaded file to open, and ``edit``, a layer to
-render alone and the result to do it on. What comes from a page is not trusted: `to_collage` checks everything before
-it reads a file.
+a digest. Layers also carry their picture's natural ``width`` and ``height``, and the document its ``rev`` and which
+of the tab's documents it is (``opened``); none of these is part of a collage, nor is what an event is about:
+``incoming``, an uploaded file to open, and ``edit``, a layer to render alone and the result to do it on. What comes
+from a page is not trusted: `to_collage` checks everything before it reads a file.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from pipelines.errors import FieldError, PictureError
 from studio.document import Collage
 from studio.pictures import MAX_SIDE, Library
 
-PAGE_ONLY = ("rev", "incoming", "edit")
+PAGE_ONLY = ("rev", "opened", "incoming", "edit")
 LAYER_ONLY = ("width", "height")
 MAX_KEPT = 256 * 2**20  # bytes of decoded and packed pictures kept between two sends of the same page
 _UNREAD = "0" * 64  # stands for a picture while everything else is checked
@@ -36,13 +38,19 @@ class Uploads:
         self._lock = threading.Lock()
 
     def path(self, file: object, where: str) -> Path:
-        """Where an uploaded file lies; `PictureError` for anything that was not uploaded."""
+        """Where an uploaded file lies; `PictureError` for anything that was not uploaded.
+
+        Gradio deletes what has not changed for long (`st_ctime`), so what a page still uses is renewed here.
+        """
         path = file.get("path") if isinstance(file, Mapping) else None
         if not isinstance(path, str) or not path or "\0" in path:
             raise PictureError(f"{where} names no uploaded picture; add the picture again.")
         resolved = Path(path).resolve()
         if not resolved.is_relative_to(self.folder.resolve()) or not resolved.is_file():
             raise PictureError(f"{where} names a picture that is no longer on the server; add it again.")
+        facts = resolved.stat()
+        with suppress(OSError):  # somebody else's file can be read still
+            os.utime(resolved, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # the content is as old as it was
         return resolved
 
     def add(self, library: Library, file: object, where: str) -> str:

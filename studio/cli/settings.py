@@ -27,7 +27,7 @@ def apply_settings(collage: Collage, settings: Iterable[str], library: Library) 
     """The collage with all settings applied, in order.
 
     A setting is ``FIELD=VALUE``, ``canvas.FIELD=VALUE``, ``background.FIELD=VALUE``,
-    ``layers.NAME.FIELD=VALUE`` or ``avoids.NAME.FIELD=VALUE``; NAME is a name or an id, and ``null`` brings
+    ``layers.NAME.FIELD=VALUE`` or ``avoids.NAME.FIELD=VALUE``; NAME is an id, a name or words, and ``null`` brings
     the default back. Where a field holds a picture, VALUE is a file, which goes into ``library``, or the sha256 of one
     that is there; the ``layer`` of a reference is one by name or id. Raises `FieldError`, `PictureError`.
     """
@@ -64,8 +64,10 @@ def _apply(collage: Collage, setting: str, library: Library) -> Collage:
 
 
 def named(parts: Sequence[Part], name: str, group: str) -> Part:
-    """The one part that has this id, else this label; `FieldError` where none has, or several have."""
-    found = [part for part in parts if part.id == name] or [part for part in parts if part.label == name]
+    """The one part that has this id, else this name, else these words; `FieldError` where none or several have."""
+    found: list[Part] = []
+    for field in ("id", "name", "prompt"):  # references have no words
+        found = found or [part for part in parts if name and getattr(part, field, None) == name]
     if len(found) == 1:
         return found[0]
     if found:

@@ -31,7 +31,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHUNK = b"clLg"
 UNDER = b"clUn"
 REPORT = "decollage-report"
-_MAX_PNG = archive.MAX_ARCHIVE + 64 * 2**20
+MAX_PNG = archive.MAX_ARCHIVE + 64 * 2**20
 
 
 def embed(
@@ -91,8 +91,8 @@ def read(path: str | Path) -> tuple[Collage, Library]:
     """The collage inside a PNG file; `ArchiveError` when it carries none, or errors of `archive.read`."""
     path = Path(path)
     with archive.named(path):
-        if path.stat().st_size > _MAX_PNG:
-            raise ArchiveError(f"it is larger than {_MAX_PNG >> 20} MiB; give a smaller file.")
+        if path.stat().st_size > MAX_PNG:
+            raise ArchiveError(f"it is larger than {MAX_PNG >> 20} MiB; give a smaller file.")
         return read_bytes(path.read_bytes())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,8 @@ from studio.session import Jobs
 from studio.ui.report import Keep, as_sentence, file_stem
 
 Update = dict[str, Any]
+_OPENING = threading.BoundedSemaphore(2)
+"""Half a GB is in memory twice while the largest file is read, and all visitors share it."""
 
 
 class Files:
@@ -26,7 +29,8 @@ class Files:
         """The document in the file that the page just uploaded (``incoming``)."""
         try:
             path = self.uploads.path((page or {}).get("incoming"), "the file")
-            collage, library = open_any(path)
+            with _OPENING:
+                collage, library = open_any(path)
         except DecollageError as error:
             return self._refused(error)
         return gr.update(value=to_page(collage, library, self.keep))

@@ -15,13 +15,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
+from gradio.utils import get_space, get_upload_folder
 
 from pipelines.errors import EngineError
 from pipelines.loading import LoadOptions
-from studio import pictures
 from studio.canvas.component import STATIC, CollageCanvas
 from studio.canvas.exchange import Uploads
+from studio.formats import png
 from studio.session import Jobs
 from studio.ui.files import Files
 from studio.ui.run import Decorator, GetEngine, Runner
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures
 
 _HOUR = 3600
+_DAY = 24 * _HOUR
 
 
 def build(
@@ -62,7 +63,7 @@ def build(
     runner = Runner(jobs, uploads, keep, names, engine or _default_engine, gpu, features)
 
     demo = gr.Blocks(
-        title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, 48 * _HOUR)
+        title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, kept_for())
     )
     with demo:
         canvas = CollageCanvas(settings=settings(cards, options), elem_id="studio")
@@ -83,6 +84,14 @@ def build(
     return demo
 
 
+def kept_for() -> int:
+    """Seconds after which uploads and results that no page has used since are deleted.
+
+    On a Space, which strangers fill, two days; on a machine of one's own a month, so that a tab may stay open.
+    """
+    return (2 if get_space() else 30) * _DAY
+
+
 def launch_options() -> dict[str, Any]:
     """Arguments of ``launch`` that belong to the page, wherever it is launched."""
     return {
@@ -90,7 +99,7 @@ def launch_options() -> dict[str, Any]:
         "css": (STATIC / "page.css").read_text(encoding="utf-8"),
         "footer_links": [],
         "run_history": False,
-        "max_file_size": pictures.MAX_FILE,
+        "max_file_size": png.MAX_PNG,
     }
 
 

@@ -124,6 +124,7 @@ class Report:
         return {
             "image": image,
             "seed": seed,
+            "again": png.remade(self._collage, result, image).seed,
             "name": name,
             "file": file_data(path, "image/png", name),
             "about": f"Seed {seed} · {canvas.width} × {canvas.height}{said}{_outside(result.report, image)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +13,7 @@ import gradio as gr
 from pipelines.errors import Cancelled, DecollageError, FieldError, ModelError
 from pipelines.events import Event, Finished
 from pipelines.measure.numbers import measured
+from pipelines.models import shipped
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.canvas.exchange import Uploads, to_collage
@@ -62,6 +65,8 @@ class Runner:
             yield self._update({**plain, "state": "stopped", "text": "Stopped.", "preview": None})
         except DecollageError as error:
             yield self._update(_failed(plain, as_sentence(str(error))))
+        except gr.Error as error:  # raised by what lends the GPU
+            yield self._update(_failed(plain, _said(error)))
         except Exception:
             yield self._update(
                 _failed(plain, "Something went wrong that Decollage did not expect; its log says what.")
@@ -72,10 +77,7 @@ class Runner:
 
     def _reports(self, page: dict[str, Any] | None, job: Job) -> Iterator[dict[str, Any]]:
         collage, library = to_collage(page, self.uploads)
-        if collage.model not in self.models:
-            raise ModelError(
-                f"model {collage.model!r} is not on this machine; choose {' or '.join(self.models)}."
-            )
+        collage = collage.replace(model=offered_as(collage.model, self.models))
         store = PictureStore()
         prepared = self._prepared((page or {}).get("edit"), collage, library, store)
         made_on = prepared.made_on if isinstance(prepared, Edit) else None
@@ -123,6 +125,26 @@ class Runner:
 
     def _update(self, plain: dict[str, Any]) -> Update:
         return gr.update(run={**plain, "seq": self.jobs.number()})
+
+
+def offered_as(model: str, names: tuple[str, ...]) -> str:
+    """What the page calls this model: its name, or that of the same model by another one (a card's hub id).
+
+    Raises `ModelError` for a model that is not offered.
+    """
+    if model in names:
+        return model
+    meant = shipped(model)
+    for name in names:
+        known = shipped(name)
+        if meant and known and meant.source == known.source:
+            return name
+    raise ModelError(f"model {model!r} is not on this machine; choose {' or '.join(names)}.")
+
+
+def _said(error: gr.Error) -> str:
+    """What a host's own error says, such as that no GPU is free: it comes as HTML, and is told as text."""
+    return as_sentence(html.unescape(re.sub(r"<[^>]*>", " ", str(error.message))))
 
 
 def _failed(plain: dict[str, Any], sentence: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from studio import pictures
 from studio.canvas.component import address, most_of
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import bounds, field_schema
-from studio.formats import open_any
+from studio.formats import archive, open_any, png
 from studio.references import READY
 from studio.rivals import INTERVAL
 from studio.to_request import RANGES, defaults
@@ -71,6 +71,8 @@ def limits() -> dict[str, Any]:
         "side": pictures.MAX_SIDE,
         "pixels": pictures.MAX_PIXELS,
         "bytes": pictures.MAX_FILE,
+        "archive": archive.MAX_ARCHIVE,
+        "result": png.MAX_PNG,
         "types": _TYPES,
     }
 
@@ -115,6 +117,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
     unet = one.family in ("sd", "sdxl")
     return {
         "name": one.name,
+        "hub": None if one.folder else one.source,
         "schedulers": one.schedulers,
         "scheduler": one.scheduler,
         "steps": one.steps,

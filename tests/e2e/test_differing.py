@@ -33,6 +33,7 @@ def test_ways_to_differ(user: Driver, cutout: Path) -> None:
     assert user.doc()["guidance_interval"] == list(INTERVAL)
     user.fill("Up to noise", "3")
     user.fill("Above noise", "9")  # above the upper bound: the box goes back
+    assert user.page.get_by_label("Above noise", exact=True).input_value() == str(INTERVAL[0])
     document = user.doc()
     assert (document["spread_match"], document["spread_parts"]) == ("first", ["down", "mid", "up"])
     assert (document["spread_every"], document["cads"], document["variants"]) == (2, 0.25, True)

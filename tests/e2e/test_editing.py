@@ -197,6 +197,8 @@ def test_sliders_and_their_defaults(user: Driver, cutout: Path) -> None:
     user.slide("Feather", "12")
     layer = user.layer("red ring")
     assert (layer["harmonize"], layer["attend_inside"], layer["feather"]) == (0, 1, 12)
+    user.slide("Insist", "7")  # the box says what the document has, while it is still in use
+    assert _typed(user, "Insist") == "1.00"
     user.fill("Without", "rust")
     assert user.layer("red ring")["negative"] == "rust"
     user.button("Harmonize: back to the default").locator("visible=true").click()
@@ -206,6 +208,46 @@ def test_sliders_and_their_defaults(user: Driver, cutout: Path) -> None:
     assert user.layer("red ring")["attend_outside"] == 1
     user.button("What is Harmonize?").locator("visible=true").first.click()
     expect(user.page.get_by_role("note").filter(has_text="0 keeps its pixels exactly").first).to_be_visible()
+
+
+def _typed(user: Driver, word: str) -> str:
+    return str(user.page.get_by_label(f"{word}, as a number").locator("visible=true").first.input_value())
+
+
+def test_boxes_say_what_the_document_has(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    user.page.evaluate(
+        "() => { const { store } = document.querySelector('[data-ready]').decollage;"
+        " store.patchLayer(store.selected, { scale_x: 0.5, scale_y: 2 }); }"
+    )
+    user.page.locator("summary", has_text="Place").click()
+    size = user.page.get_by_label("Size %", exact=True)
+    size.fill("6400")
+    size.press("Enter")
+    layer = user.layer("red ring")
+    assert (layer["scale_x"], layer["scale_y"]) == (16, 64)  # in proportion, as large as a layer may be
+    assert size.input_value() == "1600"
+    user.tab("Scene")
+    width = user.page.get_by_label("Width", exact=True)
+    before = user.doc()["rev"]
+    width.fill("257")
+    width.press("Enter")
+    assert (width.input_value(), user.doc()["rev"]) == ("256", before)  # no step to undo
+    width.fill("9999")
+    width.press("Enter")
+    assert (width.input_value(), user.doc()["canvas"]["width"]) == ("2048", 2048)
+
+
+def test_keys_act_after_a_slider_was_moved(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    slider = user.page.get_by_role("slider", name="Stay inside")
+    slider.press("End")
+    slider.press("ArrowLeft")
+    assert user.layer("red ring")["attend_outside"] < 1 and user.layer("red ring")["x"] == 128
+    user.page.keyboard.press("Control+z")
+    assert user.layer("red ring")["attend_outside"] is None
+    user.page.keyboard.press("Control+d")
+    assert user.names() == ["red ring", "red ring 2"]
 
 
 def test_scene_and_avoid(user: Driver, cutout: Path, photo: Path) -> None:
@@ -352,6 +394,22 @@ def test_results_collage_and_seed(user: Driver) -> None:
     expect(user.page.locator(".dc-result")).to_be_hidden()
     user.button("Result").click()
     expect(user.page.locator(".dc-result")).to_be_visible()
+
+
+def test_the_seed_of_images_made_together_is_that_of_their_batch(user: Driver) -> None:
+    user.page.evaluate(
+        "() => document.querySelector('[data-ready]').decollage"
+        ".store.patch({ steps: 2, images: 2, spread: 1, seed: 5 })"
+    )
+    user.render()
+    expect(user.page.locator(".dc-caption")).to_contain_text("Seed 6")
+    user.page.evaluate("() => document.querySelector('[data-ready]').decollage.store.patch({ seed: null })")
+    user.button("Keep seed").click()
+    assert user.doc()["seed"] == 5
+    user.tab("Scene")
+    user.page.get_by_label("Random each time").check()
+    user.page.get_by_label("Random each time").uncheck()
+    assert user.doc()["seed"] == 5
 
 
 def test_on_a_phone(phone: Page, studio: Studio, cutout: Path) -> None:

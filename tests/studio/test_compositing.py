@@ -280,6 +280,15 @@ def test_a_reference_is_fitted_whole_and_its_rim_does_not_count(library: Library
     assert np.abs(pixels[:, 0] - np.asarray(picture).mean((0, 1))).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(1500, 2), (2, 1500)])
+def test_a_reference_that_is_a_thread_keeps_a_pixel_across(library: Library, size: tuple[int, int]) -> None:
+    avoid = Avoid(id="far", picture=library.add(Image.new("RGB", size, "red")))
+    pixels, mask = place_reference(avoid, library, CANVAS, FLAT)
+    assert (pixels == (255, 0, 0)).all()
+    assert mask is not None
+    assert ((mask == 255).any(0).sum(), (mask == 255).any(1).sum()) == ((128, 1) if size[1] == 2 else (1, 96))
+
+
 def test_a_reference_that_fills_the_canvas_counts_wholly(library: Library) -> None:
     picture = noise(128, 96)
     pixels, mask = place_reference(Avoid(id="far", picture=library.add(picture)), library, CANVAS, FLAT)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import threading
+import time
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import studio.pictures
 from pipelines.errors import PictureError
-from studio.pictures import Library
+from studio.pictures import Library, read_pixels
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -76,6 +81,55 @@ def test_a_file_over_the_limit_is_refused(library: Library, monkeypatch: pytest.
     monkeypatch.setattr(studio.pictures, "MAX_FILE", len(data) - 1)
     with pytest.raises(PictureError, match="a file of more than"):
         library.add(data)
+
+
+def test_a_collage_that_a_png_carries_does_not_count(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = PngInfo()
+    notes.add(b"clLg", bytes(50_000))
+    picture, path = Image.new("RGB", (20, 20), "red"), tmp_path / "result.png"
+    picture.save(path, pnginfo=notes)
+    plain = len(file(picture))
+    monkeypatch.setattr(studio.pictures, "MAX_FILE", plain + 200)
+    assert library.open(library.add(path)).getpixel((3, 3)) == (255, 0, 0, 255)
+    assert (read_pixels(path) == (255, 0, 0)).all()
+    monkeypatch.setattr(studio.pictures, "MAX_FILE", plain - 1)
+    with pytest.raises(PictureError, match=r"'result.png' is a file of more than"):
+        library.add(path)
+    (tmp_path / "no.jpg").write_bytes(bytes(plain))
+    with pytest.raises(PictureError, match=r"'no.jpg' is a file of more than"):
+        library.add(tmp_path / "no.jpg")
+    path.write_bytes(path.read_bytes()[:-20])
+    monkeypatch.setattr(studio.pictures, "MAX_FILE", plain + 200)
+    with pytest.raises(PictureError, match=r"'result.png' is a file of more than"):
+        library.add(path)
+
+
+def test_two_pictures_are_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where eight visitors ask at once: what is decoded takes far more memory than its file."""
+    decode, lock, now, most = studio.pictures._decode, threading.Lock(), 0, 0
+
+    def slowly(picture: Image.Image, what: str) -> Image.Image:
+        nonlocal now, most
+        with lock:
+            now, most = now + 1, max(most, now + 1)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return decode(picture, what)
+
+    monkeypatch.setattr(studio.pictures, "_decode", slowly)
+    data = file(Image.new("RGB", (20, 20)))
+    ways: list[Callable[[], object]] = [
+        lambda: Library().add(data),
+        lambda: Library().adopt(data),
+        lambda: read_pixels(data),
+    ]
+    with ThreadPoolExecutor(9) as pool:
+        for done in [pool.submit(way) for way in 3 * ways]:
+            done.result()
+    assert most == 2
 
 
 def test_the_library_as_a_whole_is_bounded(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

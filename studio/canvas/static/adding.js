@@ -47,7 +47,7 @@
     const settled = await Promise.allSettled(
       files.map(async (file) => {
         const size = await this.pictures.measure(file);
-        const name = stem(file).slice(0, this.settings.limits.name);
+        const name = D.cut(stem(file), this.settings.limits.name);
         return placed(this, { picture: await this.sendFile(file), name, ...size }, point, 0.6);
       }),
     );
@@ -64,7 +64,10 @@
     try {
       if (!this.uploaded.has(cutout.name)) {
         const work = fetch(this.settings.drawer.base + cutout.file)
-          .then((answer) => answer.blob())
+          .then((answer) => {
+            if (answer.ok) return answer.blob();
+            throw new D.Refused(`${cutout.name} could not be fetched from the server; try again.`);
+          })
           .then((blob) => this.sendFile(new File([blob], cutout.file, { type: "image/png" })));
         work.catch(() => this.uploaded.delete(cutout.name));
         this.uploaded.set(cutout.name, work);
@@ -90,7 +93,7 @@
     try {
       await this.pictures.measure(file);
       const sent = await this.sendFile(file);
-      this.attempt(() => use(sent, stem(file).slice(0, this.settings.limits.name)));
+      this.attempt(() => use(sent, D.cut(stem(file), this.settings.limits.name)));
     } catch (error) {
       if (!(error instanceof D.Refused)) throw error;
       this.results.fail(error.message);
@@ -116,14 +119,15 @@
 
   /** The server reads the file and sends its document back; on failure the one here stays as it is. */
   Adding.openCollage = async function openCollage(file) {
-    const { bytes } = this.settings.limits;
+    const { archive, result } = this.settings.limits;
+    const bytes = isCollage(file) ? archive : result;
     if (file.size > bytes) {
       this.results.fail(`${file.name} is larger than ${bytes >> 20} MiB; use smaller pictures.`);
       return;
     }
     try {
-      this.incoming = await this.sendFile(file);
-      await this.send("dc_open");
+      const incoming = await this.sendFile(file);
+      await this.send("dc_open", {}, { incoming });
     } catch (error) {
       if (!(error instanceof D.Refused)) throw error;
       this.results.fail(error.message);
@@ -168,5 +172,14 @@
       if (collage) app.openCollage(collage);
       else if (files.length) app.addFiles(files, point);
     });
+    // beside the stage a file is dropped on nothing: the browser would leave the page for it
+    for (const type of ["dragover", "drop"]) {
+      const stray = (event) => {
+        if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        event.dataTransfer.dropEffect = "none";
+      };
+      globalThis.addEventListener(type, stray, { signal: app.listening.signal });
+    }
   };
 })();

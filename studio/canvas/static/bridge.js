@@ -15,11 +15,14 @@
       Object.assign(this, { root: element, props, trigger, server, upload });
       this.settings = props.settings;
       this.pending = new Set(); // uploads under way
+      this.sending = Promise.resolve(); // ends when the last event has left
+      this.listening = new AbortController(); // ends what is listened to outside the frame
       this.uploaded = new Map(); // cut-out name -> uploaded file
       const known = props.value?.layers ? props.value : null; // Gradio's "no value yet" is an empty text
       this.store = new D.Store(known ?? this.settings.empty, this.settings.limits);
       this.pictures = new D.Pictures(this.settings.limits);
       this.results = new D.Results(this);
+      this.keep = D.guardWork(this.store, this.listening.signal);
       this.#build();
       this.store.subscribe(({ doc, say }) => this.#changed(doc, say));
       watch("value", () => this.#receive(props.value));
@@ -31,15 +34,21 @@
     }
 
     destroy() {
+      this.listening.abort();
       this.themes.disconnect();
       this.view.destroy();
       this.frame.remove();
     }
 
-    /** What is known of the collage's model. */
+    /** The collage's model, by its name or hub id, among those offered; undefined where it is not. */
+    get offered() {
+      const { model } = this.store.doc;
+      return this.settings.models.find((one) => one.name === model || (one.hub !== null && one.hub === model));
+    }
+
+    /** What is known of the collage's model; of the first one where it is not offered. */
     get model() {
-      const { models } = this.settings;
-      return models.find((one) => one.name === this.store.doc.model) ?? models[0];
+      return this.offered ?? this.settings.models[0];
     }
 
     /** The default of a word on the collage's model. */
@@ -89,7 +98,7 @@
       };
       this.frame = h(
         "div",
-        { class: "dc-studio" },
+        { class: "dc-studio", inert: true }, // until the first document is there, which would undo what was done before
         header.element,
         drawer.element,
         h("main", { class: "dc-centre" }, tools.element, this.stage, this.results.shelf, prompt.element),
@@ -129,6 +138,7 @@
       if (!doc?.layers || doc === this.store.doc) return;
       const first = !this.root.dataset.ready;
       this.store.replace({ ...this.settings.empty, ...doc }, { first });
+      this.keep(this.store.doc);
       this.results.look(null);
       this.results.error.hidden = true;
       this.#ready();
@@ -136,11 +146,13 @@
 
     #ready() {
       this.root.dataset.ready = "1";
+      this.frame.inert = false;
     }
 
     #saved(saved) {
       if (!saved) return;
       if (saved.error) return this.results.fail(saved.error);
+      this.keep(this.saving);
       const link = h("a", { href: D.urlOf(saved.file), download: saved.name });
       document.body.append(link);
       link.click();
@@ -158,14 +170,24 @@
       }
     }
 
-    /** Sends an event once all uploads are in and the document has been handed over; `edit` as in `renderAlone`. */
-    async send(name, data = {}, edit = null) {
-      await Promise.allSettled([...this.pending]);
-      const { incoming = null } = this;
-      this.incoming = null;
-      this.props.value = { ...this.store.doc, incoming, edit };
-      await this.#pause();
-      this.trigger(name, data);
+    /** Sends an event once all uploads are in and the document has been handed over, one event after another.
+     *
+     * With it go `edit`, as in `renderAlone`, and `incoming`, an uploaded file to open; `handed` is told the document. */
+    send(name, data = {}, { edit = null, incoming = null, handed = () => {} } = {}) {
+      const hand = () => {
+        this.props.value = { ...this.store.doc, incoming, edit };
+      };
+      const sent = this.sending.then(async () => {
+        await Promise.allSettled([...this.pending]);
+        hand();
+        await this.#pause();
+        hand(); // a change meanwhile has put the document alone there
+        handed(this.store.doc);
+        this.trigger(name, data);
+        await this.#pause(); // until Gradio has read it
+      });
+      this.sending = sent.catch(() => {});
+      return sent;
     }
 
     #pause(milliseconds = 0) {
@@ -177,7 +199,8 @@
       this.results.begin(edit?.layer);
       // what is asked for while the last run's stream closes is dropped by Gradio's queue
       await this.#pause(this.results.endedAt + STREAM_CLOSES - performance.now());
-      if (this.results.running) this.send("dc_render", {}, edit); // unless Stop came first
+      if (!this.results.running) return; // Stop came first
+      this.send("dc_render", {}, { edit, handed: (doc) => this.results.belongTo(doc) });
     }
 
     /** Why a layer cannot be rendered alone now, null where it can. */
@@ -223,7 +246,11 @@
     }
 
     save() {
-      this.send("dc_save");
+      this.send("dc_save", {}, {
+        handed: (doc) => {
+          this.saving = doc;
+        },
+      });
     }
 
     openPreset(name) {

@@ -94,10 +94,12 @@
     const { button, bubble } = hint(word.hint, word.label);
     const clamp = (value) => Math.min(word.max, Math.max(word.min, value));
     const tidy = (value) => Number(clamp(value).toFixed(decimals(word.step)));
+    let stored = ""; // what the document has, as the box shows it
     range.addEventListener("input", () => change(tidy(fromShare(Number(range.value) / notches))));
     number.addEventListener("change", () => {
       const value = number.value.trim() === "" ? null : Number(number.value);
       change(value === null || Number.isNaN(value) ? null : clamp(value)); // null: the default
+      number.value = stored;
     });
     const element = h(
       "div",
@@ -108,7 +110,7 @@
     );
     const show = (value, usual) => {
       const shown = value ?? usual ?? word.default;
-      const text = Number(shown).toFixed(decimals(word.step));
+      const text = (stored = Number(shown).toFixed(decimals(word.step)));
       if (document.activeElement !== range || tidy(fromShare(range.value / notches)) !== shown) {
         range.value = String(Math.round(toShare(shown) * notches));
       }
@@ -130,18 +132,14 @@
   function number(label, change, { min, max, step = 1, about = "", optional = false } = {}) {
     const id = freshId("number");
     const input = h("input", { id, class: "dc-text", type: "number", min, max, step, inputmode: "decimal" });
-    const shownNow = { value: null };
+    let stored = ""; // what the document has, as the box shows it
     input.addEventListener("change", () => {
       const value = Number(input.value);
-      if (input.value.trim() === "" || Number.isNaN(value)) {
-        if (optional) change(null);
-        else show(shownNow.value);
-        return;
-      }
+      const empty = input.value.trim() === "" || Number.isNaN(value);
       const bounded = Math.min(max, Math.max(min, value));
-      const rounded = step === 1 ? Math.round(bounded) : bounded;
-      input.value = String(rounded);
-      change(rounded);
+      if (!empty) change(step === 1 ? Math.round(bounded) : bounded);
+      else if (optional) change(null);
+      input.value = stored;
     });
     const tip = about ? hint(about, label) : null;
     const element = h(
@@ -152,9 +150,9 @@
       tip?.bubble,
     );
     const show = (value, placeholder = "") => {
-      shownNow.value = value;
+      stored = value === null ? "" : String(value);
       input.placeholder = String(placeholder);
-      if (document.activeElement !== input) input.value = value === null ? "" : String(value);
+      if (document.activeElement !== input) input.value = stored;
     };
     return { element, show, input };
   }

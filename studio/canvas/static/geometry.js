@@ -6,16 +6,7 @@
   "use strict";
   const D = (globalThis.Decollage ??= {});
 
-  function toCanvas(layer, u, v) {
-    const angle = (layer.rotation * Math.PI) / 180;
-    const across = (u - layer.width / 2) * layer.scale_x * (layer.flip_x ? -1 : 1);
-    const down = (v - layer.height / 2) * layer.scale_y * (layer.flip_y ? -1 : 1);
-    return {
-      x: layer.x + Math.cos(angle) * across - Math.sin(angle) * down,
-      y: layer.y + Math.sin(angle) * across + Math.cos(angle) * down,
-    };
-  }
-
+  /** The picture point that shows at a canvas point. */
   function toPicture(layer, x, y) {
     const angle = (layer.rotation * Math.PI) / 180;
     const dx = x - layer.x;
@@ -59,6 +50,13 @@
     return Math.min(1, (canvas.width * share) / width, (canvas.height * share) / height);
   }
 
+  /** Scales of a layer that is made `scale` times as wide as its picture: in its proportions, both in [least, most]. */
+  function scaled(layer, scale, [least, most]) {
+    const ratio = layer.scale_y / layer.scale_x;
+    const across = Math.min(Math.max(scale, least, least / ratio), most, most / ratio);
+    return { scale_x: across, scale_y: across * ratio };
+  }
+
   /** Degrees in (-180, 180]. */
   function turn(degrees) {
     const rest = ((degrees % 360) + 360) % 360;
@@ -78,5 +76,5 @@
     return away(or) < away(as) ? or : as;
   }
 
-  Object.assign(D, { toCanvas, toPicture, inPolygon, pick, fitScale, turn, untangle });
+  Object.assign(D, { toPicture, inPolygon, pick, fitScale, scaled, turn, untangle });
 })();

@@ -73,8 +73,7 @@
       const layer = store.current;
       if (!layer) return;
       if (field !== "scale") return store.patchLayer(layer.id, { [field]: value });
-      const ratio = layer.scale_y / layer.scale_x;
-      store.patchLayer(layer.id, { scale_x: value / 100, scale_y: (value / 100) * ratio });
+      store.patchLayer(layer.id, D.scaled(layer, value / 100, limits.scale));
     };
     const places = Object.fromEntries(
       PLACES.map(([field, label, step]) => {

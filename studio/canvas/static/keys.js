@@ -1,14 +1,19 @@
-/* The keyboard: commands while the focus is anywhere in the studio but in a text. */
+/* The keyboard: commands while the focus is anywhere in the studio but in a text. Sliders and choices keep their arrows. */
 (() => {
   "use strict";
   const D = (globalThis.Decollage ??= {});
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-  const isTyping = (target) => target.matches?.("input, textarea, select, [contenteditable]");
+  const TEXTLESS = ["range", "checkbox", "color"]; // inputs
+
+  const isTyping = ({ tagName, type, isContentEditable }) =>
+    isContentEditable || tagName === "TEXTAREA" || (tagName === "INPUT" && !TEXTLESS.includes(type));
+  const usesItself = ({ tagName, type }) =>
+    tagName === "SELECT" ? ["nudge", "none"] : tagName === "INPUT" && type === "range" ? ["nudge"] : [];
 
   /** What a key press asks for: {command, …}, or null. Pure: takes what it reads of the event. */
-  function keyCommand({ key, ctrlKey, metaKey, shiftKey, altKey }) {
+  function keyCommand({ key, code, ctrlKey, metaKey, shiftKey, altKey }) {
     const mod = ctrlKey || metaKey;
     const low = key.length === 1 ? key.toLowerCase() : key;
     if (mod && key === "Enter") return { command: "render", whileTyping: true };
@@ -18,8 +23,9 @@
     if (mod && low === "d") return { command: "duplicate" };
     if (mod && key === "]") return { command: "up" };
     if (mod && key === "[") return { command: "down" };
-    if (altKey && key === "]") return { command: "next", by: 1 };
-    if (altKey && key === "[") return { command: "next", by: -1 };
+    // on a Mac, Alt makes other characters of these keys
+    if (altKey && (key === "]" || (!mod && code === "BracketRight"))) return { command: "next", by: 1 };
+    if (altKey && (key === "[" || (!mod && code === "BracketLeft"))) return { command: "next", by: -1 };
     if (mod || altKey) return null;
     if (key === "Delete" || key === "Backspace") return { command: "remove" };
     if (key === "Escape") return { command: "none" };
@@ -35,6 +41,7 @@
     element.addEventListener("keydown", (event) => {
       const wish = keyCommand(event);
       if (!wish || (isTyping(event.target) && !wish.whileTyping)) return;
+      if (usesItself(event.target).includes(wish.command)) return;
       const layer = store.current;
       const onLayer = (act) => {
         if (!layer) return false;

@@ -11,13 +11,14 @@
   class Results {
     constructor(app) {
       this.app = app;
-      this.all = []; // {key, url, file, name, seed, about}
+      this.all = []; // {key, url, file, name, seed, again, about, opened}
       this.shown = null; // key of the result on the stage, "preview", or null for the collage
       this.report = null;
       this.seq = 0;
       this.alone = null; // id of the layer that the last run rendered alone: it stays selected
       this.stayed = false; // whether the user went back to the collage while a run was on
-      this.lastSeed = null;
+      this.lastSeed = null; // with which the last run is made again
+      this.opened = 0; // the document that the last run was of
       this.ended = 0; // number of the last run that ended
       this.endedAt = -Infinity; // and when, in ms
       this.#build();
@@ -41,8 +42,8 @@
       this.download = h("a", { class: "dc-button", download: "" }, D.icon("download"), h("span", { text: "Download" }));
       this.keepSeed = D.textButton("seed", "Keep seed", () => {
         const one = this.all.find((result) => result.key === this.shown);
-        if (one) this.app.store.patch({ seed: one.seed });
-      }, { title: "Use this seed for the next render" });
+        if (one) this.app.store.patch({ seed: one.again });
+      }, { title: "Use the seed that makes this picture again" });
       this.avoidIt = D.textButton("ban", "Avoid", () => {
         const one = this.all.find((result) => result.key === this.shown);
         if (!one) return;
@@ -73,9 +74,15 @@
       this.error.hidden = false;
     }
 
-    /** The result that a layer is rendered on: the one shown, else the newest. */
+    /** The result that a layer is rendered on: the one shown, else the newest of the document that is open. */
     get ground() {
-      return this.all.find((one) => one.key === this.shown) ?? this.all[0] ?? null;
+      const { opened = 0 } = this.app.store.doc;
+      return this.all.find((one) => one.key === this.shown) ?? this.all.find((one) => one.opened === opened) ?? null;
+    }
+
+    /** The results to come are those of `doc`, and of what becomes of it. */
+    belongTo({ opened = 0 }) {
+      this.opened = opened;
     }
 
     /** Before anything has come back; `alone` is the id of a layer that is rendered alone. */
@@ -108,9 +115,9 @@
           Object.assign(known, result, { url: D.urlOf(result.file) }); // the same picture, with more said of how it came about
           continue;
         }
-        newest = { ...result, key, url: D.urlOf(result.file) };
+        newest = { ...result, key, url: D.urlOf(result.file), opened: this.opened };
         this.all.unshift(newest);
-        this.lastSeed = result.seed;
+        if (result.image === 0) this.lastSeed = result.again;
       }
       this.all.length = Math.min(this.all.length, KEPT);
       if (newest) {

@@ -142,7 +142,7 @@
       D.fold(
         "Sampler",
         false,
-        models.length > 1 ? modelChoice.element : null,
+        modelChoice.element,
         h("div", { class: "dc-pair" }, steps.element, guidance.element),
         scheduler.element,
       ),
@@ -159,7 +159,8 @@
       steps.show(doc.steps, model().steps);
       guidance.show(doc.guidance, model().guidance);
       scheduler.show(doc.scheduler);
-      modelChoice.show(doc.model);
+      modelChoice.show(app.offered?.name ?? doc.model);
+      modelChoice.element.hidden = models.length === 1 && app.offered !== undefined;
       if (colour.value !== doc.background.colour) colour.value = doc.background.colour;
       noBackdrop.hidden = !doc.background.picture;
       under.show(doc.background.harmonize, app.usual("background_harmonize"));

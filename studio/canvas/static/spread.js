@@ -28,7 +28,7 @@
     const parts = D.choice(
       "In which part",
       (value) => {
-        const model = settings.models.find((one) => one.name === store.doc.model) ?? settings.models[0];
+        const { model } = app;
         const offered = [[[], "the model's own"]];
         for (const some of model.unet ? UNET_PARTS : TRANSFORMER_PARTS) offered.push([some, some.join(", ")]);
         const key = JSON.stringify(value);
@@ -90,8 +90,7 @@
         (value) => {
           const both = [...store.doc.guidance_interval];
           both[place] = value;
-          if (both[0] < both[1]) return store.patch({ guidance_interval: both }, "doc:interval");
-          bounds[place].input.value = String(store.doc.guidance_interval[place]);
+          if (both[0] < both[1]) store.patch({ guidance_interval: both }, "doc:interval");
         },
         { min: 0, max: settings.limits.level, step: 0.01 },
       );

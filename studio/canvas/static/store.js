@@ -22,7 +22,7 @@
   }
 
   class Store {
-    /** `limits`: {layers, avoids}. `now` gives milliseconds. */
+    /** `limits`: {layers, avoids, name, …}. `now` gives milliseconds. */
     constructor(doc, limits, now = () => Date.now()) {
       this.doc = doc;
       this.limits = limits;
@@ -31,6 +31,7 @@
       this.past = [];
       this.future = [];
       this.last = { tag: null, at: -Infinity };
+      this.opened = 0; // documents so far that took the place of another
       this.listeners = new Set();
     }
 
@@ -89,8 +90,10 @@
       return true;
     }
 
-    /** Another document takes the place of this one; can be undone, except for the first. */
-    replace(doc, { first = false } = {}) {
+    /** Another document takes the place of this one; can be undone, except for the first. Whatever becomes of it keeps
+     * its number `opened`. */
+    replace(other, { first = false } = {}) {
+      const doc = { ...other, opened: (this.opened += 1) };
       if (first) {
         this.doc = doc;
         this.selected = null;
@@ -166,7 +169,7 @@
       }
       const all = [...this.doc.layers];
       for (const layer of layers) {
-        all.push({ ...layer, id: newId(), name: freeName(layer.name, all) });
+        all.push({ ...layer, id: newId(), name: freeName(layer.name, all, this.limits.name) });
       }
       const top = all[all.length - 1];
       const say = layers.length === 1 ? `Added ${labelOf(top)}.` : `Added ${layers.length} layers.`;
@@ -183,7 +186,7 @@
       const copy = {
         ...layer,
         id: newId(),
-        name: freeName(layer.name, this.doc.layers),
+        name: freeName(layer.name, this.doc.layers, this.limits.name),
         x: round(layer.x + offset, 2),
         y: round(layer.y + offset, 2),
         locked: false,
@@ -222,7 +225,7 @@
       if (this.doc.avoids.length >= this.limits.avoids) {
         throw new Refused(`A collage has at most ${this.limits.avoids} references to avoid; delete one first.`);
       }
-      const named = { ...avoid, id: newId(), name: freeName(avoid.name, this.doc.avoids) };
+      const named = { ...avoid, id: newId(), name: freeName(avoid.name, this.doc.avoids, this.limits.name) };
       this.#commit({ ...this.doc, avoids: [...this.doc.avoids, named] }, { say: `Avoiding ${labelOf(named)}.` });
     }
 
@@ -242,7 +245,9 @@
   }
 
   function same(target, change) {
-    return Object.entries(change).every(([key, value]) => Object.is(target[key], value));
+    const alike = (one, two) =>
+      Object.is(one, two) || (typeof one === "object" && JSON.stringify(one) === JSON.stringify(two));
+    return Object.entries(change).every(([key, value]) => alike(target[key], value));
   }
 
   /** What to call a layer or a reference: its name, else its words, else its id. */
@@ -250,15 +255,23 @@
     return part.name || part.prompt || part.id;
   }
 
-  /** `name`, or `name 2`, `name 3`, … when others have it. */
-  function freeName(name, others) {
+  /** The first `most` characters, counted as the server does: none is cut in two. */
+  function cut(text, most) {
+    return text.length <= most ? text : [...text].slice(0, most).join("");
+  }
+
+  /** `name`, or `name 2`, `name 3`, … when others have it; at most `most` characters. */
+  function freeName(name, others, most = Infinity) {
     const taken = new Set(others.map((other) => other.name));
-    if (!name || !taken.has(name)) return name;
-    const stem = name.replace(/ \d+$/, "");
+    const whole = cut(name, most);
+    if (!whole || !taken.has(whole)) return whole;
+    const stem = whole.replace(/ \d+$/, "");
     for (let number = 2; ; number += 1) {
-      if (!taken.has(`${stem} ${number}`)) return `${stem} ${number}`;
+      const tail = ` ${number}`;
+      const free = cut(stem, most - tail.length) + tail;
+      if (!taken.has(free)) return free;
     }
   }
 
-  Object.assign(D, { Store, Refused, labelOf, freeName, newId });
+  Object.assign(D, { Store, Refused, labelOf, freeName, newId, cut });
 })();

@@ -2,7 +2,7 @@
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
 require("../../../studio/canvas/static/geometry.js");
-const { toCanvas, toPicture, inPolygon, pick, fitScale, turn, untangle } = globalThis.Decollage;
+const { toPicture, inPolygon, pick, fitScale, scaled, turn, untangle } = globalThis.Decollage;
 
 const layer = (more = {}) => ({
   id: "a", width: 40, height: 20, x: 100, y: 50, scale_x: 2, scale_y: 0.5, rotation: 0, flip_x: false, flip_y: false,
@@ -11,26 +11,17 @@ const layer = (more = {}) => ({
 const near = (one, two) => assert.ok(Math.hypot(one[0] - two[0], one[1] - two[1]) < 1e-9, `${one} is not ${two}`);
 
 test("the picture's centre lies at x, y whatever else is set", () => {
-  const { x, y } = toCanvas(layer({ rotation: 33, flip_x: true, flip_y: true }), 20, 10);
-  near([x, y], [100, 50]);
+  const { u, v } = toPicture(layer({ rotation: 33, flip_x: true, flip_y: true }), 100, 50);
+  near([u, v], [20, 10]);
 });
 
 test("corners: scale, then flip, then a clockwise turn", () => {
-  let { x, y } = toCanvas(layer(), 0, 0);
-  near([x, y], [60, 45]);
-  ({ x, y } = toCanvas(layer({ flip_x: true }), 0, 0));
-  near([x, y], [140, 45]);
-  ({ x, y } = toCanvas(layer({ rotation: 90 }), 40, 10)); // the right middle comes to lie below
-  near([x, y], [100, 90]);
-});
-
-test("toPicture is the inverse of toCanvas", () => {
-  const one = layer({ rotation: -71, flip_y: true, scale_x: 0.3, scale_y: 3 });
-  for (const [u, v] of [[0, 0], [40, 20], [7.5, 13]]) {
-    const { x, y } = toCanvas(one, u, v);
-    const back = toPicture(one, x, y);
-    near([back.u, back.v], [u, v]);
-  }
+  let { u, v } = toPicture(layer(), 60, 45);
+  near([u, v], [0, 0]);
+  ({ u, v } = toPicture(layer({ flip_x: true }), 140, 45));
+  near([u, v], [0, 0]);
+  ({ u, v } = toPicture(layer({ rotation: 90 }), 100, 90)); // what lies below is the right middle
+  near([u, v], [40, 10]);
 });
 
 test("picking takes the topmost layer that shows something there", () => {
@@ -63,6 +54,14 @@ test("a new picture takes its share of the canvas and is never enlarged", () => 
   assert.equal(fitScale(1000, 100, canvas, 0.5), 0.128);
   assert.equal(fitScale(100, 1000, canvas, 0.5), 0.064);
   assert.equal(fitScale(10, 10, canvas, 0.5), 1);
+});
+
+test("a layer made larger keeps its proportions, and both its scales stay within bounds", () => {
+  const bounds = [0.001, 64];
+  assert.deepEqual(scaled(layer(), 4, bounds), { scale_x: 4, scale_y: 1 });
+  assert.deepEqual(scaled(layer(), 0.001, bounds), { scale_x: 0.004, scale_y: 0.001 });
+  assert.deepEqual(scaled(layer({ scale_x: 1, scale_y: 2 }), 64, bounds), { scale_x: 32, scale_y: 64 });
+  assert.deepEqual(scaled(layer({ scale_x: 1, scale_y: 2 }), 0.0001, bounds), { scale_x: 0.001, scale_y: 0.002 });
 });
 
 test("turns end between -180 and 180", () => {

@@ -2,7 +2,7 @@
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
 require("../../../studio/canvas/static/keys.js");
-const { keyCommand } = globalThis.Decollage;
+const { keyCommand, listenToKeys } = globalThis.Decollage;
 
 const press = (key, held = "") =>
   keyCommand({ key, ctrlKey: held.includes("c"), metaKey: held.includes("m"), shiftKey: held.includes("s"), altKey: held.includes("a") });
@@ -34,4 +34,38 @@ test("plain letters and the browser's own shortcuts are left alone", () => {
   for (const [key, held] of [["z", ""], ["s", ""], ["r", "c"], ["t", "m"], ["ArrowLeft", "a"], ["Tab", ""]]) {
     assert.equal(press(key, held), null);
   }
+});
+
+test("brackets with Alt choose a layer, also where Alt makes other characters of them", () => {
+  assert.deepEqual(press("]", "a"), { command: "next", by: 1 });
+  assert.deepEqual(press("[", "a"), { command: "next", by: -1 });
+  const onMac = (key, code) => keyCommand({ key, code, altKey: true });
+  assert.deepEqual(onMac("‘", "BracketRight"), { command: "next", by: 1 });
+  assert.deepEqual(onMac("“", "BracketLeft"), { command: "next", by: -1 });
+  assert.equal(keyCommand({ key: "+", code: "BracketRight", ctrlKey: true }), null); // a German keyboard: zoom
+});
+
+test("a slider, a box to tick, a colour or a choice has had the focus: the keys act, but its arrows are its own", () => {
+  let act;
+  const done = [];
+  const current = { id: "a", x: 0, y: 0, locked: false };
+  const store = {
+    current, doc: { layers: [current] }, undo: () => done.push("undo"), remove: () => done.push("remove"),
+    patchLayer: () => done.push("nudge"), select: () => done.push("none"),
+  };
+  listenToKeys({ store, attempt: (command) => command() }, { addEventListener: (_, listener) => (act = listener) });
+  const all = (target) => {
+    done.length = 0;
+    for (const key of [{ key: "z", ctrlKey: true }, { key: "Delete" }, { key: "ArrowLeft" }, { key: "Escape" }]) {
+      act({ ...key, target, preventDefault() {} });
+    }
+    return done.join(" ");
+  };
+  const input = (type) => all({ tagName: "INPUT", type });
+  assert.equal(all({ tagName: "DIV" }), "undo remove nudge none");
+  assert.deepEqual([input("checkbox"), input("color")], ["undo remove nudge none", "undo remove nudge none"]);
+  assert.equal(input("range"), "undo remove none");
+  assert.equal(all({ tagName: "SELECT", type: "select-one" }), "undo remove"); // Escape closes its list
+  assert.deepEqual(["text", "number", "search"].map(input), ["", "", ""]);
+  assert.deepEqual([all({ tagName: "TEXTAREA" }), all({ tagName: "DIV", isContentEditable: true })], ["", ""]);
 });

@@ -3,7 +3,7 @@ const assert = require("node:assert/strict");
 const { beforeEach, test } = require("node:test");
 globalThis.crypto ??= require("node:crypto").webcrypto; // not global before Node 19
 require("../../../studio/canvas/static/store.js");
-const { Store, Refused, freeName } = globalThis.Decollage;
+const { Store, Refused, freeName, cut } = globalThis.Decollage;
 
 const file = (name) => ({ path: `/tmp/${name}`, meta: { _type: "gradio.FileData" } });
 const layer = (name, more = {}) => ({
@@ -91,7 +91,10 @@ test("a change that changes nothing is no step", () => {
   store.patchLayer(id("cat"), { x: 10.0000001 });
   store.patch({ prompt: "" });
   store.patchBackground({ colour: "#ffffff" });
+  store.patch({ canvas: { width: 64, height: 64 } });
   assert.equal(store.doc.rev, rev);
+  store.patch({ canvas: { width: 72, height: 64 } });
+  assert.equal(store.doc.rev, rev + 1);
 });
 
 test("places are rounded as they come in", () => {
@@ -156,6 +159,21 @@ test("another document can be undone, the first cannot", () => {
   assert.equal(store.doc.name, "first");
 });
 
+test("a document keeps its number among those opened, also through undo", () => {
+  store.replace({ ...empty(), name: "first" }, { first: true });
+  const { opened } = store.doc;
+  store.patch({ prompt: "a" });
+  assert.equal(store.doc.opened, opened);
+  store.replace({ ...empty(), name: "second" });
+  store.patch({ prompt: "b" });
+  assert.equal(store.doc.opened, opened + 1);
+  store.undo();
+  store.undo();
+  assert.equal(store.doc.opened, opened);
+  store.replace({ ...empty(), name: "third" });
+  assert.equal(store.doc.opened, opened + 2);
+});
+
 test("selecting tells listeners without making a step, and an unknown id selects nothing", () => {
   store.addLayers([layer("cat")]);
   const steps = store.past.length;
@@ -179,6 +197,19 @@ test("free names count on", () => {
   assert.equal(freeName("cat 2", others), "cat 3");
   assert.equal(freeName("dog", others), "dog");
   assert.equal(freeName("", others), "");
+});
+
+test("names stay as short as the server takes them, and are free", () => {
+  assert.equal(freeName("abcde", [{ name: "abcd" }], 4), "ab 2");
+  assert.equal(freeName("ab 2", [{ name: "ab 2" }, { name: "ab 3" }], 4), "ab 4");
+  assert.equal(freeName("abcde", [{ name: "abcde" }], 6), "abcd 2");
+  assert.deepEqual([cut("a😀b", 2), cut("a😀b", 3), cut("😀😀", 3)], ["a😀", "a😀b", "😀😀"]);
+  store.limits = { ...store.limits, name: 100 };
+  store.addLayers([layer("x".repeat(100)), layer("x".repeat(100))]);
+  store.duplicate(store.doc.layers[1].id);
+  store.addAvoid({ name: "a long sentence ".repeat(19), picture: file("fox") });
+  assert.deepEqual(names().map((name) => name.slice(96)), ["xxxx", "xx 2", "xx 3"]);
+  assert.ok([...names(), store.doc.avoids[0].name].every((name) => name.length === 100));
 });
 
 test("suggested values fill what is open, never what is set, in one step of the history", () => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_there_and_back(made: Collage, library: Library, folder: Folder) -> None
     page = to_page(made, library, folder.keep)
     assert (page["layers"][0]["width"], page["layers"][0]["height"]) == (8, 6)
     assert page["layers"][0]["picture"]["meta"] == {"_type": "gradio.FileData"}
-    page = json.loads(json.dumps({**page, "rev": 7, "incoming": None}))
+    page = json.loads(json.dumps({**page, "rev": 7, "opened": 2, "incoming": None}))
     collage, pictures = to_collage(page, folder.uploads)
     assert collage == made
     assert set(pictures) == set(library)
@@ -105,6 +106,22 @@ def test_only_uploaded_files_are_read(path: Any, folder: Folder) -> None:
     page = {"layers": [{"id": "a", "name": "cat", "x": 0, "y": 0, "picture": {"path": path}}]}
     with pytest.raises(PictureError, match=r"^layer 'cat' names .*; add .* again\.$|^layer 'cat' names no"):
         to_collage(page, folder.uploads)
+
+
+def test_what_a_page_still_uses_is_renewed_and_not_read_again(
+    made: Collage, library: Library, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio deletes by the time of the last change of a file's entry."""
+    page = to_page(made, library, folder.keep)
+    to_collage(page, folder.uploads)
+    files = list(folder.path.iterdir())
+    before = {path: path.stat() for path in files}
+    time.sleep(0.05)
+    monkeypatch.setattr(Library, "add", None)
+    to_collage(page, folder.uploads)
+    for path in files:
+        assert path.stat().st_ctime_ns > before[path].st_ctime_ns
+        assert path.stat().st_mtime_ns == before[path].st_mtime_ns
 
 
 def test_a_broken_picture_names_its_layer(folder: Folder) -> None:

@@ -57,9 +57,9 @@ def test_one_layer_on_a_result(capsys: pytest.CaptureFixture[str], file: Path, t
         in capsys.readouterr().out
     )
     # the same once more, by a collage that the picture carries; and the whole of an edited picture's collage
-    assert main(["render", "-o", str(out), "--only", "cat", "--on", str(result), "--seed", "8"]) == 2
-    assert "no layer is called 'cat'; there are: 'the cat'" in capsys.readouterr().err
-    assert main(["render", str(result), "-o", str(out), "--only", "a", "--seed", "8"]) == 0
+    assert main(["render", "-o", str(out), "--only", "dog", "--on", str(result), "--seed", "8"]) == 2
+    assert "no layer is called 'dog'; there are: 'the cat'" in capsys.readouterr().err
+    assert main(["render", str(result), "-o", str(out), "--only", "cat", "--seed", "8"]) == 0  # by its words
     assert np.array_equal(read_pixels(out / "evening-7-the-cat-8-2.png"), after)
     assert main(["render", str(made), "-o", str(out)]) == 0
     assert "'evening-7-the-cat-8.png' had 'the cat' rendered on another picture" in capsys.readouterr().err

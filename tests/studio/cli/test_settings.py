@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError, PictureError
-from studio.cli.settings import apply_settings
+from studio.cli.settings import apply_settings, named
 from studio.document import Avoid, Collage, Layer
 from studio.pictures import Library
 
@@ -63,6 +63,26 @@ def test_every_kind_of_key() -> None:
     assert [layer.id for layer in changed.layers] == [layer.id for layer in COLLAGE.layers]
 
 
+def test_a_layer_is_meant_by_its_id_else_its_name_else_its_words() -> None:
+    ids = ("dog", "one", "two", "three")
+    called = [Layer(id=one, picture=DIGEST, x=0.0, y=0.0) for one in ids]
+    layers = [
+        called[0].replace(name="cat"),
+        called[1].replace(name="dog", prompt="a hat"),
+        called[2].replace(name="tall", prompt="cat"),
+        called[3].replace(name="red", prompt="a hat"),
+    ]
+    assert [named(layers, text, "layers").id for text in ("dog", "cat", "one", "red")] == [
+        "dog",
+        "dog",
+        "one",
+        "three",
+    ]
+    assert named(layers[1:], "cat", "layers").id == "two"  # its words, though it has a name
+    with pytest.raises(FieldError, match="2 layers are called 'a hat'; use one of their ids: one, three"):
+        named(layers, "a hat", "layers")
+
+
 def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
     assert apply_settings(COLLAGE, ["steps=3", "steps=null"], Library()) == COLLAGE
     assert apply_settings(COLLAGE, ["steps=3", "steps=4"], Library()).steps == 4
@@ -88,6 +108,7 @@ def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
             "no layer is called 'dog'; there are: 'cat', 'St. Bernard', 'twin', 'twin'.",
         ),
         ("layers.twin.harmonize=1", "2 layers are called 'twin'; use one of their ids: three, four."),
+        ("layers..harmonize=1", "no layer is called ''; there are: "),
         ("layers.one.id=two", "two layers have the id 'two'; give each its own."),
         ("avoids.sea.alpha=1", "no avoid is called 'sea'; there are: 'far'."),
         ("avoids.far.layer=sea", "no layer is called 'sea'; there are: 'cat'"),

@@ -113,7 +113,7 @@ def test_results_carry_the_collage_and_the_facts_of_the_run(tmp_path: Path) -> N
     run.report.take(ImageDone(1, 6, picture(2)))
     run.finish(picture(1), picture(2))
     results = run.report.plain["results"]
-    assert [one["seed"] for one in results] == [5, 6]
+    assert [(one["seed"], one["again"]) for one in results] == [(5, 5), (6, 6)]
     for one, value in zip(results, (1, 2), strict=True):
         data = Path(one["file"]["path"]).read_bytes()
         assert (np.asarray(Image.open(io.BytesIO(data))) == value).all()
@@ -123,6 +123,17 @@ def test_results_carry_the_collage_and_the_facts_of_the_run(tmp_path: Path) -> N
     assert run.report.plain["state"] == "done"
     assert run.report.plain["text"] == "Made 2 pictures in 1.2 s."
     assert run.report.plain["preview"] is None
+
+
+def test_images_that_were_made_together_are_made_again_with_the_seed_of_their_batch(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=2, spread=1.0)
+    for image in (0, 1):
+        run.report.take(ImageDone(image, 5 + image, picture(image)))
+    run.finish(picture(0), picture(1))
+    results = run.report.plain["results"]
+    assert [(one["seed"], one["again"]) for one in results] == [(5, 5), (6, 5)]
+    inside = png.read_bytes(Path(results[1]["file"]["path"]).read_bytes())[0]
+    assert (inside.seed, inside.images) == (5, 2)
 
 
 def test_a_single_picture_carries_the_very_collage(tmp_path: Path) -> None:

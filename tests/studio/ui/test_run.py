@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from PIL import Image
 
 from pipelines.engine import Engine
+from pipelines.errors import ModelError
 from pipelines.measure.encoders import features_of
 from pipelines.models import card
 from studio.canvas.exchange import Uploads, to_page
@@ -16,7 +18,7 @@ from studio.document import Avoid, Collage, Layer
 from studio.formats import png
 from studio.pictures import Library
 from studio.session import Jobs
-from studio.ui.run import Runner
+from studio.ui.run import Runner, offered_as
 from tests.pipelines.tiny import sd_velocity
 from tests.studio.conftest import noise
 
@@ -57,6 +59,37 @@ class Page:
 @pytest.fixture
 def page(tmp_path: Path) -> Page:
     return Page(tmp_path)
+
+
+def test_a_card_is_offered_by_its_hub_id_too() -> None:
+    hub = card("sd15").source
+    assert offered_as("sd15", ("embedded", "sd15")) == "sd15"
+    assert offered_as(hub, ("embedded", "sd15")) == "sd15"
+    assert offered_as("sd15", ("embedded", hub)) == hub
+    with pytest.raises(ModelError, match=r"^model 'stable-.*' is not on this machine; choose embedded\.$"):
+        offered_as(hub, ("embedded",))
+    with pytest.raises(ModelError, match="choose embedded or sd15"):
+        offered_as("sdxl", ("embedded", "sd15"))
+
+
+def test_what_the_host_says_is_told(page: Page) -> None:
+    """ZeroGPU says in an error of Gradio's, in HTML, that a visitor's time is used up."""
+
+    def lends(_: object) -> Any:
+        def refuse(*_: object) -> Any:
+            raise gr.Error(
+                "You have exceeded your GPU quota (60s left vs. 12s).<br><a href='x'>Log in &amp; wait</a>"
+            )
+            yield
+
+        return refuse
+
+    jobs = Jobs()
+    runner = Runner(jobs, Uploads(page.folder), page.keep, ("embedded",), lambda: page.engine, lends)
+    *_, last = runner.render(page.document, gr.Request(session_hash="tab"))
+    assert last["run"]["state"] == "failed"
+    assert last["run"]["error"] == "You have exceeded your GPU quota (60s left vs. 12s). Log in & wait."
+    assert len(jobs) == 0
 
 
 def near(files: list[dict[str, Any]]) -> float:

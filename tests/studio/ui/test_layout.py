@@ -1,0 +1,54 @@
+"""Limits of the page's server: what may come in, and how long it stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from studio import pictures
+from studio.canvas.exchange import Uploads, file_data, to_page
+from studio.document import Collage, Layer
+from studio.formats import archive, png
+from studio.pictures import Library
+from studio.session import Jobs
+from studio.ui import launch_options
+from studio.ui.files import Files
+from studio.ui.layout import kept_for
+from studio.ui.settings import limits
+
+
+def test_what_the_page_saves_it_takes_back() -> None:
+    """A picture alone may be smaller than a file of several."""
+    assert launch_options()["max_file_size"] == limits()["result"] == png.MAX_PNG
+    assert limits()["archive"] == archive.MAX_ARCHIVE >= pictures.MAX_TOTAL
+    assert limits()["bytes"] == pictures.MAX_FILE < archive.MAX_ARCHIVE <= png.MAX_PNG
+
+
+def test_a_file_larger_than_any_picture_is_opened(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(name: str, data: bytes) -> str:
+        (tmp_path / name).write_bytes(data)
+        return str(tmp_path / name)
+
+    layers = tuple(
+        Layer(id=f"a{side}", picture=library.add(Image.effect_noise((side, side), 99)), x=0.0, y=0.0)
+        for side in (20, 21, 22)
+    )
+    page = to_page(Collage(layers=layers), library, keep)
+    files = Files(Jobs(), Uploads(tmp_path), keep)
+    monkeypatch.setattr(pictures, "MAX_FILE", 2500)
+    saved = files.save(page)["saved"]["file"]
+    assert Path(saved["path"]).stat().st_size > pictures.MAX_FILE
+    opened = files.open({"incoming": file_data(saved["path"], "application/zip")})
+    assert [layer["id"] for layer in opened["value"]["layers"]] == ["a20", "a21", "a22"]
+
+
+def test_uploads_stay_for_a_month_at_home_and_two_days_on_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYSTEM", raising=False)
+    assert kept_for() == 30 * 24 * 3600
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv("SPACE_ID", "somebody/decollage")
+    assert kept_for() == 48 * 3600
