@@ -70,6 +70,8 @@ def test_ratios_stay_in_their_pair() -> None:
     alone = [{"pairs": rows[0]["pairs"][:1]}]
     page = family_times.report({"flux": rows, "alone": alone}, settings())
     used, wall = (line for line in page.splitlines() if line.startswith("| flux"))
+    both = next(line for line in page.splitlines() if line.startswith("| all together"))
+    assert "| 1.000 (1.000 to 1.000), median 1.000 | 1.100 (" in both
     assert "1.100 (1.100 to 1.100)" in used and "5.500" in used, (
         "the ratio of sums would be 1.1 too, of means no"
     )

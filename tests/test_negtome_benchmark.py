@@ -180,7 +180,7 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
         told = "released against source: likeness +0.000 (+0.000 to +0.000), the object as asked"
         assert f"{told} -25.0 points" in good and f"{told} +0.0 points" in bad
     elif part == "longer":
-        assert "alpha 3, window 0.6 (0.420;" in good and "| 0.75 | 0.578, 100 % |" in good
+        assert "alpha 3, window 0.6 (0.420;" in good and "| 0.75 | 0.578, 100 %, +0 % |" in good
         assert "No cell keeps" in bad
     elif part == "windows":
         assert "| noise alone | 0.310 (0.310 to 0.310) |  | 0.200" in good

@@ -104,7 +104,7 @@ def longer(rows: Sequence[Row], settings: Settings) -> str:
     lines = [
         [
             f"{alpha:g}",
-            *(_avoid_cell(rows, f"longer {alpha:g} {window:g}") for window in own["windows"]),
+            *(_longer_cell(rows, f"longer {alpha:g} {window:g}") for window in own["windows"]),
         ]
         for alpha in own["alphas"]
     ]
@@ -113,7 +113,8 @@ def longer(rows: Sequence[Row], settings: Settings) -> str:
         f"## A picture to avoid, in more of the steps\n\nn = {len(rows)} batches of {settings['images']} on the tuning "
         f"prompts, by guidance, threshold {settings['avoid']['threshold']:g}. Each cell: similarity to the reference "
         f"(off: {near:.3f}), the object as asked (off: "
-        f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %).\n\n{common.table(headers, lines)}\n"
+        f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %), processor seconds more than off.\n\n"
+        f"{common.table(headers, lines)}\n"
         f"{best(rows, 'longer', settings['loss'], 'avoid off', words=('alpha', 'window'))}\n\n"
     )
 
@@ -249,6 +250,11 @@ def _spread_cell(rows: Sequence[Row], name: str) -> str:
 def _avoid_cell(rows: Sequence[Row], name: str) -> str:
     near = float(np.mean([likeness(row[name]) for row in rows]))
     return f"{near:.3f}, {100 * agreement(rows, name, 'object').value:.0f} %"
+
+
+def _longer_cell(rows: Sequence[Row], name: str) -> str:
+    more = np.median([row[name]["seconds"] / row["avoid off"]["seconds"] - 1 for row in rows])
+    return f"{_avoid_cell(rows, name)}, {100 * more:+.0f} %"
 
 
 def _grid(rows: Sequence[Row], kind: str, own: Settings, cell: Callable[[Sequence[Row], str], str]) -> str:
