@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+import torch
 
 from pipelines.engine import Engine
 from pipelines.errors import (
@@ -44,6 +45,30 @@ class TestNothingIsLeftBehind:
             handle.remove()
         assert fingerprint(pipe) == before
         assert np.array_equal(plain, tiny.pictures(engine, tiny.text_request(model), store)[0])
+
+    @pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")  # diffusers' own call
+    def test_a_failed_decoding_leaves_a_16_bit_autoencoder_as_narrow(self, store: PictureStore) -> None:
+        """XL's is widened to decode: left so, every later run from text would fail after its last step."""
+        own, pipe = Engine(), tiny.sdxl().to(torch.float16)
+        own.adopt("own", pipe, tiny.card_for("sdxl"))
+        request = tiny.text_request("own", steps=2)
+        plain = tiny.pictures(own, request, store)[0]
+        assert pipe.vae.dtype == torch.float16
+        wide: list[torch.dtype] = []
+
+        def fail(*_: Any) -> None:
+            wide.append(pipe.vae.dtype)
+            raise RuntimeError("there is no room to decode")
+
+        handle = pipe.vae.decoder.register_forward_hook(fail)
+        try:
+            with pytest.raises(RuntimeError, match="no room"):
+                tiny.result(own, request, store)
+        finally:
+            handle.remove()
+        assert wide == [torch.float32]
+        assert {parameter.dtype for parameter in pipe.vae.parameters()} == {torch.float16}
+        assert np.array_equal(plain, tiny.pictures(own, request, store)[0])
 
     def test_after_a_stop(self, engine: Engine, store: PictureStore, model: str) -> None:
         pipe = engine.load(model).pipe
