@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
+import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,10 @@ class Job:
         except DecollageError as error:
             self.say(error)
         except MemoryError as error:
-            self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
+            self.say(_no_room(self.request, error))
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure to its reader
             if type(error).__name__ == "OutOfMemoryError":
-                self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
+                self.say(_no_room(self.request, error))
             else:
                 self.say(error)
 
@@ -123,6 +124,8 @@ class Job:
 
     def _on_bytes(self, done: int, total: int) -> None:
         self.check()
+        if not done and not total:  # waiting for another model's
+            return
         now = time.monotonic()
         if now - self.last_bytes >= DOWNLOAD_SECONDS or done == total:
             self.last_bytes = now
@@ -234,6 +237,14 @@ def apart(request: RenderRequest, family: Any, pipe: Any) -> bool:
     """Whether images cannot share a call: they have prompts of their own, and text keys that not everything sees."""
     told = [request.of_image(image) for image in range(len(request.variants))]
     return any(family.reaches(pipe, one) for one in told)
+
+
+def _no_room(request: RenderRequest, error: BaseException) -> ModelError:
+    """What is said of too little memory, with the way to ``error`` without what was computed on it: it is given back
+    even while somebody holds the error.
+    """
+    traceback.clear_frames(error.__traceback__)
+    return ModelError(_too_large(request)).with_traceback(error.__traceback__)
 
 
 def _too_large(request: RenderRequest) -> str:

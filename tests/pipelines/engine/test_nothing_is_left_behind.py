@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import traceback
+import weakref
 from typing import Any
 
 import diffusers
@@ -13,6 +16,7 @@ import torch
 from pipelines.engine import Engine
 from pipelines.errors import (
     Cancelled,
+    ModelError,
     UnsupportedError,
 )
 from pipelines.events import Progress
@@ -104,3 +108,32 @@ class TestNothingIsLeftBehind:
             tiny.result(own, tiny.text_request("own", scheduler="heun"), store)
         assert freed == [1, 1]
         assert not own.load("own").lock.locked()
+
+    @pytest.mark.parametrize("error", [RuntimeError("a part breaks"), torch.OutOfMemoryError("full")])
+    def test_what_a_failed_run_computed_is_given_back(
+        self, store: PictureStore, pipe: Any, error: Exception
+    ) -> None:
+        """At once, without the collector of cycles; where memory was too little, even while the error is held."""
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+        left: list[weakref.ref[torch.Tensor]] = []
+
+        def fail(*_: Any) -> None:
+            computed = torch.zeros(8)
+            left.append(weakref.ref(computed))
+            raise type(error)(*error.args)
+
+        handle = pipe.unet.mid_block.register_forward_hook(fail)
+        gc.disable()
+        try:
+            try:
+                tiny.result(own, tiny.text_request("own"), store)
+            except (RuntimeError, ModelError) as told:
+                assert (left[0]() is None) == isinstance(told, ModelError)
+                assert ("too little memory" in str(told)) == isinstance(told, ModelError)
+                frames = [frame.name for frame in traceback.extract_tb(told.__traceback__)]
+                assert "fail" in frames, "the way to it is told"
+            assert len(left) == 1 and left[0]() is None
+        finally:
+            gc.enable()
+            handle.remove()
