@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.events import Event, Finished
-from pipelines.job import Job
+from pipelines.job import PATIENCE, Job
 from pipelines.loading import LoadOptions, load_pipeline, load_tiny
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore
@@ -67,13 +67,16 @@ class Engine:
         self._preview_seconds = preview_seconds
 
     def load(self, model: str, say: Callable[[int, int], None] = lambda done, total: None) -> Loaded:
-        """The model called ``model``, loaded on first use; ``say`` is told a download's bytes, done and in all.
+        """The model called ``model``, loaded on first use; ``say`` is told a download's bytes, done and in all, and
+        none of none while another model is being loaded.
 
-        Raises `ModelError`, and what ``say`` raises, which ends the download.
+        Raises `ModelError`, and what ``say`` raises, which ends the download or the waiting.
         """
         if (there := self._loaded.get(model)) is not None:  # not waiting for another model's download
             return there
-        with self._lock:
+        while not self._lock.acquire(timeout=PATIENCE):
+            say(0, 0)
+        try:
             if model not in self._loaded:
                 from pipelines.families import family
 
@@ -83,6 +86,8 @@ class Engine:
                 loaded.tiny = load_tiny(known, loaded.pipe, self._options, say)
                 self._loaded[model] = loaded
             return self._loaded[model]
+        finally:
+            self._lock.release()
 
     def adopt(self, model: str, pipe: Any, model_card: ModelCard, **arguments: Any) -> Loaded:
         """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set).
@@ -121,7 +126,10 @@ class Engine:
             while True:
                 event = events.get()
                 if isinstance(event, BaseException):
-                    raise event
+                    try:
+                        raise event
+                    finally:
+                        del event  # else it, this frame and all that the failed run computed hold one another
                 yield event
                 if isinstance(event, Finished):
                     return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
+import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
 
 if TYPE_CHECKING:
+    import torch
+
     from pipelines.engine import Engine, Loaded
     from pipelines.methods.base import Method
     from pipelines.models.ip_adapter import IPAdapter
@@ -69,10 +72,10 @@ class Job:
         except DecollageError as error:
             self.say(error)
         except MemoryError as error:
-            self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
+            self.say(_no_room(self.request, error))
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure to its reader
             if type(error).__name__ == "OutOfMemoryError":
-                self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
+                self.say(_no_room(self.request, error))
             else:
                 self.say(error)
 
@@ -121,6 +124,8 @@ class Job:
 
     def _on_bytes(self, done: int, total: int) -> None:
         self.check()
+        if not done and not total:  # waiting for another model's
+            return
         now = time.monotonic()
         if now - self.last_bytes >= DOWNLOAD_SECONDS or done == total:
             self.last_bytes = now
@@ -169,9 +174,9 @@ class Job:
             for k, picture in enumerate(done):
                 self.say(ImageDone(k, seeds[k], picture))
             return done
-        # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
         device = loaded.pipe._execution_device
-        together = any(method.joint for method in methods) or device.type != "cpu"
+        joint = any(method.joint for method in methods)
+        together = joint or not (one_a_call(device) or apart(request, loaded.family, loaded.pipe))
         groups = [seeds] if together else [[seed] for seed in seeds]
         watch = Watch() if self.attention is not None else None
         if watch is not None:
@@ -190,6 +195,7 @@ class Job:
                 loaded.arguments,
                 self.controlnet,
                 device,
+                self.warn,
             )
             if watch is not None and self.attention is not None:
                 self.attention += watch.shares()
@@ -222,6 +228,25 @@ class Job:
         self.say(Preview(image, step, previews.lay_over(rough, frozen)))
 
 
+def one_a_call(device: torch.device) -> bool:
+    """On a CPU: the same rows in another batch differ in the last bits there, and this keeps image k exact."""
+    return device.type == "cpu"
+
+
+def apart(request: RenderRequest, family: Any, pipe: Any) -> bool:
+    """Whether images cannot share a call: they have prompts of their own, and text keys that not everything sees."""
+    told = [request.of_image(image) for image in range(len(request.variants))]
+    return any(family.reaches(pipe, one) for one in told)
+
+
+def _no_room(request: RenderRequest, error: BaseException) -> ModelError:
+    """What is said of too little memory, with the way to ``error`` without what was computed on it: it is given back
+    even while somebody holds the error.
+    """
+    traceback.clear_frames(error.__traceback__)
+    return ModelError(_too_large(request)).with_traceback(error.__traceback__)
+
+
 def _too_large(request: RenderRequest) -> str:
     return (
         f"there is too little memory for {request.images} pictures of {request.width}×{request.height} with "
@@ -239,7 +264,7 @@ def _report(loaded: Loaded, calls: int, seconds: float, warnings: list[str]) -> 
         "seconds": round(seconds, 3),
         "denoiser_calls": calls,
         "model": loaded.card.name,
-        "device": str(loaded.pipe.device),
+        "device": str(loaded.pipe._execution_device),  # weights that are offloaded are elsewhere by now
         "dtype": str(loaded.pipe.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "versions": {

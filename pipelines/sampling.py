@@ -36,6 +36,10 @@ OnStep = Callable[[int, int, Callable[[], torch.Tensor]], None]
 """(steps done in this call, steps of this call, function giving the predicted clean latents (n, C, h, w))."""
 
 
+def _silent(message: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a request is run: ``first`` of ``steps`` is where it starts, ``from_picture`` whether img2img does it."""
@@ -71,11 +75,13 @@ def sample(
     more: Mapping[str, Any] = NOTHING,
     controlnet: Any = None,
     device: torch.device | None = None,
+    warn: Callable[[str], None] = _silent,
 ) -> list[Pixels]:
     """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises.
 
     ``more`` are further arguments of the call, ``controlnet`` what keeps shapes where a layer asks for it, ``device``
-    where the pipeline runs, if that is known: it walks through all modules to tell.
+    where the pipeline runs, if that is known: it walks through all modules to tell. ``warn`` is told of pictures that
+    the model's safety checker has blacked out.
     """
     told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
     if len(told) == 1:
@@ -141,12 +147,20 @@ def sample(
         on_step(index + 1, how.count, lambda: family.unpack(latest.clean(level, run), run.latent_size))
         return {"latents": family.pack(latents)}
 
-    with _hooked(denoiser, run, methods, latest), remembered(denoiser, family.site) as memory:
+    hooked = _hooked(denoiser, run, methods, latest)
+    with _of_its_dtype(base.vae), hooked, remembered(denoiser, family.site) as memory:
         if kernel.empty:
             out = pipe(**arguments, callback_on_step_end=after)
         else:
             with installed(denoiser, kernel, family.site):
                 out = pipe(**arguments, callback_on_step_end=after)
+    blacked = getattr(out, "nsfw_content_detected", None) or [False] * len(seeds)
+    for seed, black in zip(seeds, blacked, strict=True):
+        if black:
+            warn(
+                f"image {seed - request.seed + 1} was blacked out by the model's safety checker; change the prompt or "
+                "the seed."
+            )
     return _to_pixels(out.images)
 
 
@@ -211,7 +225,23 @@ def _each_its_own(arguments: dict[str, Any], prompts: list[str]) -> dict[str, An
         value = arguments.get(name)
         if value is not None and not isinstance(value, list):
             own[name] = [value] * len(prompts)
+    if (states := arguments.get("negative_prompt_embeds")) is not None:  # Klein's negative prompt
+        own["negative_prompt_embeds"] = states.repeat(len(prompts), 1, 1)
     return own
+
+
+@contextmanager
+def _of_its_dtype(vae: torch.nn.Module) -> Iterator[None]:
+    """Stock pipelines of XL widen a 16-bit autoencoder to decode, and where that fails they leave it wide: the next run
+    would fail after all its steps.
+    """
+    before = [parameter.dtype for parameter in vae.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, dtype in zip(vae.parameters(), before, strict=True):
+            if parameter.dtype != dtype:
+                parameter.data = parameter.data.to(dtype)
 
 
 @contextmanager

@@ -129,10 +129,23 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
         raise ModelError(sentence(source, source, error)) from error
     made.eval().requires_grad_(False)
     device = pipe._execution_device
-    if pipe.device.type == device.type:
+    if not any(_waits(module) for module in denoiser.modules()):
         return made.to(device)
     made.enable_group_offload(onload_device=device, offload_type="leaf_level", use_stream=False)
     return made
+
+
+def _waits(module: Any) -> bool:
+    """Whether a module's weights come to the device only when it is called. Asked of its hooks, as of layers that wait
+    diffusers says that they are on the device; a device map has hooks, too, that move no weights.
+    """
+    from accelerate.hooks import CpuOffload
+
+    own = getattr(module, "_hf_hook", None)
+    return "group_offloading" in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}) or any(
+        isinstance(hook, CpuOffload) or getattr(hook, "offload", False)
+        for hook in getattr(own, "hooks", [own])
+    )
 
 
 def _check_fits(name: str, own: dict[str, Any], unet: Any) -> None:

@@ -42,7 +42,11 @@ def choose_offload(total: int, largest: int, free: int) -> str:
 
 
 def place(pipe: Any, device: str, options: LoadOptions) -> str:
-    """Put a pipeline's parts on the device, or have them come there in turn; the offload chosen."""
+    """Put a pipeline's parts on the device, or have them come there in turn; the offload chosen.
+
+    On an accelerator, where images share a call, its autoencoder decodes them one after another: the same pictures,
+    and the room of one.
+    """
     import torch
 
     sizes = [
@@ -67,6 +71,8 @@ def place(pipe: Any, device: str, options: LoadOptions) -> str:
         )
     else:
         pipe.to(device)
+    if not on_cpu and hasattr(pipe.vae, "use_slicing"):
+        pipe.vae.enable_slicing()
     return offload
 
 

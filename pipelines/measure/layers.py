@@ -110,7 +110,7 @@ def _one(
     mask = values >= 128
     mask = mask if mask.any() else values > 0  # a layer seen through
     large = int(mask.sum()) >= CELL
-    scales = _scales(layer, request, images, pictures, mask, features) if large else []
+    scales = _scales(number, request, images, pictures, mask, features) if large else []
     words = [scale.get("words") for scale in scales] or [None] * len(images)
     cutout = [scale.get("cutout") for scale in scales] or [None] * len(images)
     lost = []
@@ -134,11 +134,12 @@ def _one(
         "cutout": _rounded(cutout),
         "lost": lost,
     }
-    return found | {"advice": _advice(layer, int(mask.sum()), inside) if any(lost) else None}
+    worded = any(_words(number, request.of_image(image)) for image in range(len(images)))
+    return found | {"advice": _advice(layer, int(mask.sum()), inside, worded) if any(lost) else None}
 
 
 def _scales(
-    layer: LayerRequest,
+    number: int,
     request: RenderRequest,
     images: tuple[Pixels, ...],
     pictures: PictureStore,
@@ -153,13 +154,14 @@ def _scales(
     empty = [without(region, mask[box]) for region in regions]
     vectors = features.pictures([pictures.get(request.collage)[box], *regions, *empty])
     whole, got, bare = vectors[0], vectors[1 : len(images) + 1], vectors[len(images) + 1 :]
-    text = request.prompt[slice(*layer.span)] if layer.span else ""
-    asked = {"cutout": whole}
-    if text and features.knows(text):
-        asked["words"] = features.texts([text])[0]
+    # where images have prompts of their own, each is held against its own words
+    texts = [_words(number, request.of_image(image)) for image in range(len(images))]
+    known = [text for text in dict.fromkeys(texts) if text and features.knows(text)]
+    said = dict(zip(known, features.texts(known) if known else [], strict=True))
     found = []
-    for vector, gone in zip(got, bare, strict=True):
+    for vector, gone, text in zip(got, bare, texts, strict=True):
         own: dict[str, float] = {}
+        asked = {"cutout": whole, **({"words": said[text]} if text in said else {})}
         for name, wanted in asked.items():
             own[name] = float(vector @ wanted)
             low, high = float(gone @ wanted), float(whole @ wanted)
@@ -167,6 +169,12 @@ def _scales(
                 own[f"seen_{name}"] = (own[name] - low) / (high - low)
         found.append(own)
     return found
+
+
+def _words(number: int, request: RenderRequest) -> str:
+    """What a request without variants says of a layer."""
+    span = request.layers[number].span
+    return request.prompt[slice(*span)] if span else ""
 
 
 def _box(mask: Mask) -> tuple[slice, slice]:
@@ -203,13 +211,13 @@ def _blurred(values: NDArray[np.float64], deviation: float) -> NDArray[np.float6
     return values
 
 
-def _advice(layer: LayerRequest, pixels: int, inside: list[float | None]) -> str:
+def _advice(layer: LayerRequest, pixels: int, inside: list[float | None], worded: bool) -> str:
     """The slider that helps most, by what was measured: size; the weaker of what
     binds the words to their place, where most of their attention is elsewhere; how much may change.
     """
     if pixels < SMALL:
         return "make it larger"
-    if layer.span:
+    if worded:
         shares = [share for share in inside if share is not None]
         mean = sum(shares) / len(shares) if shares else 0.0
         weaker = min(layer.attend_inside, layer.attend_outside)

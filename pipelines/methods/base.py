@@ -150,7 +150,10 @@ class Method:
 
 def area_resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Masks (n, H, W) averaged over the cells of a grid of ``size`` (h, w) → (n, h, w). Any sizes."""
-    return torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0]
+    device = mask.device
+    if device.type == "mps":  # which refuses a size that is no multiple of the grid's
+        mask = mask.cpu()
+    return torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0].to(device)
 
 
 def grids(latent_size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -69,15 +69,15 @@ class Watch(Method):
         self._words: int | None = None
         self._steps = chosen_steps(run.first, run.steps)
         layers, device = run.request.layers, run.device
-        pairs = [(number, token) for number, own in enumerate(run.tokens) for token in own]
-        self._worded = [bool(own) for own in run.tokens]
-        self._last = max((token for _, token in pairs), default=-1)
-        self._token = torch.tensor([token for _, token in pairs], device=device, dtype=torch.long)
-        owner = torch.tensor([number for number, _ in pairs], dtype=torch.long)
-        self._owner = torch.nn.functional.one_hot(owner, max(1, len(layers))).float().to(device)
+        told = (
+            run.variant_tokens or [run.tokens] * run.images
+        )  # where images have prompts of their own, each its own
+        self._worded = [[bool(own) for own in tokens] for tokens in told]
+        self._last = max((token for tokens in told for own in tokens for token in own), default=-1)
+        self._told = [_with_owners(tokens, device) for tokens in told]
         self._sums = torch.zeros(run.images, len(layers), 2, device=device)
         self._grids: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        if not pairs:
+        if self._last < 0:
             return
         masks = torch.stack([torch.from_numpy(run.pictures.get(layer.mask).copy()) for layer in layers]) / 255
         for grid in grids(run.latent_size):
@@ -106,28 +106,40 @@ class Watch(Method):
         if known is None or start + self._last >= key.shape[2]:
             return
         places, shares = known
-        places, tokens = places + image.start, self._token + start
+        places = places + image.start
         if mask is not None:
             mask = mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
         for image_number, row in enumerate(step.conditional):
+            tokens, owner = self._told[image_number]
+            if not len(tokens):
+                continue
+            tokens = tokens + start
             found = torch.zeros(len(places), len(tokens), device=query.device)
             for low in range(0, query.shape[1], HEADS):
                 heads = slice(low, low + HEADS)
                 seen = None if mask is None else mask[row, heads, places]
                 own = attended(query[row, heads, places], key[row, heads], scale, seen, tokens)
                 found += own * (min(low + HEADS, query.shape[1]) - low) / query.shape[1]
-            layers = found @ self._owner
+            layers = found @ owner
             self._sums[image_number, :, 0] += (shares.T * layers).mean(0)
             self._sums[image_number, :, 1] += layers.mean(0)
 
     def shares(self) -> list[list[float | None]]:
         """For each image the share of each layer, 0 to 1; None for a layer without words or that was not looked at."""
         told: list[list[float | None]] = []
-        for image in self._sums.tolist():
+        for own, image in zip(self._worded, self._sums.tolist(), strict=True):
             told.append(
                 [
                     inside / total if worded and total > 0 else None
-                    for worded, (inside, total) in zip(self._worded, image, strict=True)
+                    for worded, (inside, total) in zip(own, image, strict=True)
                 ]
             )
         return told
+
+
+def _with_owners(tokens: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens (K,) of all layers' words, and (K, L) 1 where a token is a layer's."""
+    pairs = [(number, token) for number, own in enumerate(tokens) for token in own]
+    owner = torch.tensor([number for number, _ in pairs], dtype=torch.long)
+    one_hot = torch.nn.functional.one_hot(owner, max(1, len(tokens))).float()
+    return torch.tensor([token for _, token in pairs], device=device, dtype=torch.long), one_hot.to(device)

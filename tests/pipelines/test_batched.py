@@ -45,6 +45,20 @@ def test_rows_of_a_joint_run_on_a_cpu(store: PictureStore, model: str) -> None:
     assert furthest(own, store, spread=1.0, spread_threshold=0.0)[0] > 2
 
 
+def test_decoding_one_after_another_gives_the_same_pictures(store: PictureStore, model: str) -> None:
+    """As autoencoders do on an accelerator (`pipelines.loading.placing`), to the last bits of a batch."""
+    own, pipe = Engine(preview_seconds=60), tiny.KINDS[model]()
+    own.adopt("own", pipe, tiny.card_for(model))
+    request = tiny.collage_request(store, model, images=3, spread=1.0, spread_threshold=0.0)
+    decoded: list[int] = []
+    pipe.vae.decoder.register_forward_pre_hook(lambda _, args: decoded.append(len(args[0])))
+    batch = tiny.pictures(own, request.replace(model="own"), store)
+    pipe.vae.enable_slicing()
+    single = tiny.pictures(own, request.replace(model="own"), store)
+    assert decoded == [3, 1, 1, 1]
+    assert max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(batch, single, strict=True)) <= 1
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device to measure batched rows on")
 def test_rows_of_a_batch_on_a_gpu(store: PictureStore, model: str) -> None:
     own = Engine(preview_seconds=60)

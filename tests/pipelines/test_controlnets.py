@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 from diffusers import ControlNetModel, ControlNetUnionModel
 
 from pipelines.engine import Engine
@@ -87,6 +89,34 @@ def test_a_union_is_told_by_its_weights(tmp_path: Path, union: bool) -> None:
     assert type(made) is (ControlNetUnionModel if union else ControlNetModel)
     assert made.dtype == torch.bfloat16 and not made.training
     assert not any(parameter.requires_grad for parameter in made.parameters())
+
+
+HELD: dict[str, tuple[bool, Any]] = {
+    "on the device": (False, lambda pipe: None),
+    "by a device map": (False, lambda pipe: dispatch_model(pipe.unet, {"": "cpu"}, force_hooks=True)),
+    "a part at a time": (True, lambda pipe: pipe.enable_model_cpu_offload(device="cpu")),
+    "a layer at a time": (
+        True,
+        lambda pipe: pipe.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level"),
+    ),
+}
+"""How a model is held, whether its weights wait off the device, and what brings that about."""
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_weights_wait_where_the_denoisers_do(tmp_path: Path, store: PictureStore, held: str) -> None:
+    """A CPU stands in for the accelerator; the pictures stay."""
+    engine = control.engine_with(tmp_path, "sd_noise")
+    request = tiny.collage_request(store, "sd_noise", cat={"keep_shape": 1.0}, steps=2)
+    plain = tiny.pictures(engine, request, store)[0]
+    loaded = engine.load("sd_noise")
+    loaded.controlnets.clear()
+    waits, hold = HELD[held]
+    hold(loaded.pipe)
+    assert np.array_equal(plain, tiny.pictures(engine, request, store)[0])
+    [made] = loaded.controlnets.values()
+    hooks = [hook for module in made.modules() if (hook := getattr(module, "_diffusers_hook", None))]
+    assert any("group_offloading" in hook.hooks for hook in hooks) == waits
 
 
 def test_one_made_for_another_model_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ def test_weights_go_where_the_rule_says(
     assert (
         found == {"to": "none", "enable_model_cpu_offload": "model", "enable_group_offload": "group"}[where]
     )
+    assert pipe.vae.use_slicing
+
+
+def test_on_a_cpu_images_are_decoded_as_they_came(folder: Path) -> None:
+    assert not load_pipeline(card(str(folder)), LoadOptions(device="cpu")).vae.use_slicing
 
 
 def test_words_are_checked() -> None:

@@ -5,14 +5,17 @@ A CPU stands in for the accelerator: the hooks are the libraries' own, the way b
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy as np
 import pytest
 import torch
 
 from pipelines.engine import Engine
+from pipelines.job import _report
 from pipelines.loading import LoadOptions
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
@@ -56,6 +59,16 @@ def test_offload_changes_nothing(store: PictureStore, model: str, way: str) -> N
     assert all(np.array_equal(a, b) for a, b in zip(stock, again, strict=True))
     assert before == [id(module.processor) for module in denoiser.modules() if hasattr(module, "processor")]
     assert hooks == sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in denoiser.modules())
+
+
+def test_the_report_tells_where_offloaded_weights_are_computed(engine: Engine) -> None:
+    """At the end of a run they are off the device again; "meta" stands in for it."""
+    loaded = dataclasses.replace(engine.load("sd_noise"), pipe=tiny.sd_noise())
+    for part in loaded.pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            accelerate.cpu_offload_with_hook(part, torch.device("meta"))
+    assert loaded.pipe.device == CPU
+    assert _report(loaded, 0, 0.0, [])["device"] == "meta"
 
 
 def test_a_device_map_runs_all_methods(store: PictureStore, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from pipelines import job, sampling
 from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Engine
-from pipelines.errors import FieldError
+from pipelines.errors import FieldError, UnsupportedError
 from pipelines.events import Finished
 from pipelines.methods.base import Inputs
 from pipelines.methods.layer_attention import LayerAttention
@@ -65,6 +68,61 @@ def test_prompts_of_one_joint_call(
         assert difference.max() <= 2
     pushed = tiny.pictures(engine, request.replace(spread_threshold=0.0, window=1.0), store)
     assert min(tiny.moved(*two) for two in zip(pushed, together, strict=True)) > 0.05
+
+
+def test_a_negative_prompt_in_one_joint_call_of_klein(transformers: Engine, store: PictureStore) -> None:
+    """Klein's pipeline takes it as states, a row an image; what is avoided lengthens those rows."""
+    words = {"scheduler": "flow_euler", "negative_prompt": "night", "spread": 1.0, "spread_threshold": 1.0}
+    request = text("klein", **words)
+    together = tiny.pictures(transformers, request, store)
+    for image, picture in enumerate(together):
+        alone = request.of_image(image).replace(seed=request.seed + image, images=1)
+        difference = np.abs(picture.astype(int) - tiny.pictures(transformers, alone, store)[0])
+        assert difference.max() <= 2
+    bare = tiny.pictures(transformers, request.replace(negative_prompt=""), store)
+    assert min(tiny.moved(*two) for two in zip(bare, together, strict=True)) > 0.05
+    avoiding = request.replace(avoids=(tiny.avoid(store, alpha=3.0),), window=1.0)
+    away = tiny.pictures(transformers, avoiding, store)
+    assert min(tiny.moved(*two) for two in zip(away, together, strict=True)) > 0.05
+
+
+LONG = "a red car and a cat on the beach " * 12
+
+
+@pytest.mark.parametrize("what", ["long", "negative", "neither", "one prompt"])
+def test_images_that_cannot_share_a_call_get_their_own(
+    engine: Engine, store: PictureStore, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Where images share calls, as on a GPU: nobody asked for a batch, so none is refused."""
+    given: dict[str, object] = {"car": {"attend_inside": 0.9, "span": (2, 9)}, "cat": {"span": None}}
+    if what == "long":
+        given["variants"] = tuple(Variant(prompt=LONG, spans=((2, 9), None)) for _ in range(2))
+    if what == "negative":
+        given["cat"] = {"span": None, "negative": "night"}
+    if what == "one prompt":
+        given |= {"variants": (), "prompt": LONG}
+    request = tiny.collage_request(
+        store, "sd_noise", **{"prompt": TOLD[0], "images": 2, "variants": variants(2), "steps": 3, **given}
+    )
+    calls: list[int] = []
+    stock = sampling.sample
+
+    def noted(*args: Any) -> Any:
+        calls.append(len(args[6]))
+        return stock(*args)
+
+    monkeypatch.setattr(sampling, "sample", noted)
+    alone = tiny.pictures(engine, request, store)
+    assert calls == [1, 1]
+    calls.clear()
+    monkeypatch.setattr(job, "one_a_call", lambda device: False)
+    shared = tiny.pictures(engine, request, store)
+    assert calls == ([1, 1] if what in ("long", "negative") else [2])
+    most = max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(alone, shared, strict=True))
+    assert most == 0 if len(calls) == 2 else most <= 2
+    if what in ("long", "negative"):
+        with pytest.raises(UnsupportedError, match="cannot be made together"):
+            tiny.result(engine, request.replace(spread=1.0), store)
 
 
 def test_the_words_act_where_they_stand_in_each_images_prompt(engine: Engine, store: PictureStore) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines import engine as engine_module
 from pipelines.engine import Engine
-from pipelines.errors import (
-    Cancelled,
-)
+from pipelines.errors import Cancelled, ModelError
 from pipelines.events import ImageDone, Progress
 from pipelines.pictures import PictureStore, Pixels
 from tests.pipelines import tiny
@@ -126,3 +125,38 @@ class TestStop:
             threading.Timer(0.05, cancel.set).start()
             with pytest.raises(Cancelled):
                 list(engine.render(tiny.text_request(), store, cancel=cancel))
+
+    def test_a_job_that_waits_for_another_models_loading_can_be_stopped(
+        self, store: PictureStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own, begun, go = Engine(), threading.Event(), threading.Event()
+
+        def slowly(known: Any, *_: Any) -> Any:
+            begun.set()
+            go.wait(30)
+            raise ModelError(f"{known.name} is not here.")
+
+        monkeypatch.setattr(engine_module, "load_pipeline", slowly)
+        first: list[str] = []
+
+        def load() -> None:
+            with pytest.raises(ModelError) as told:
+                list(own.render(tiny.text_request("sd15"), store))
+            first.append(str(told.value))
+
+        other = threading.Thread(target=load)
+        other.start()
+        try:
+            assert begun.wait(30)
+            cancel = threading.Event()
+            threading.Timer(0.3, cancel.set).start()  # longer than one look at the stop sign
+            seen: list[Any] = []
+            with pytest.raises(Cancelled):
+                seen.extend(own.render(tiny.text_request("sdxl"), store, cancel=cancel))
+            assert seen == [] and first == [], "the other still loads"
+        finally:
+            go.set()
+            other.join()
+        assert first == ["sd15 is not here."]
+        with pytest.raises(ModelError, match="sdxl is not here"):  # waiting has left the lock as it was
+            list(own.render(tiny.text_request("sdxl"), store))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,3 +104,41 @@ def test_weights_and_loras_have_fingerprints(velocity: Loaded) -> None:
     del module.scaling, module.active_adapters
     assert len(prints) == 2 and before not in prints
     assert cache.fingerprint([denoiser, encoder]) == before
+
+
+class Quantized(torch.Tensor):
+    """As torchao's: numbers and their scale in a tensor that nothing can be picked from."""
+
+    values: torch.Tensor
+    scale: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, values: torch.Tensor, scale: torch.Tensor) -> Quantized:
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=scale.dtype)
+
+    def __init__(self, values: torch.Tensor, scale: torch.Tensor) -> None:
+        self.values, self.scale = values, scale
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["values", "scale"], None
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.detach.default:
+            return cls(args[0].values, args[0].scale)
+        raise NotImplementedError(f"{func} of a quantized tensor")
+
+
+def test_quantized_weights_have_fingerprints() -> None:
+    """Of what they consist of: any of it changed is another model."""
+
+    def found(values: torch.Tensor, scale: torch.Tensor) -> str:
+        part = torch.nn.Module()
+        part.weight = torch.nn.Parameter(Quantized(values, scale), requires_grad=False)
+        with pytest.raises(NotImplementedError):
+            part.weight[::2]
+        return cache.fingerprint([part])
+
+    values, scale = torch.arange(-100, 100, dtype=torch.int8).reshape(10, 20), torch.ones(10, 1)
+    prints = [found(values, scale), found(values + 1, scale), found(values, 2 * scale), found(values, scale)]
+    assert prints[0] == prints[3] and len(set(prints)) == 3

@@ -18,7 +18,7 @@ from pipelines.measure.features import Features
 from pipelines.measure.layers import layer_lines, layer_numbers, lost_sentences, without
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
-from pipelines.request import RenderRequest
+from pipelines.request import RenderRequest, Variant
 from studio.document import Collage
 from studio.formats import open_any
 from studio.to_request import to_request
@@ -85,6 +85,31 @@ class TestByPictures:
         nonsense = request.replace(prompt="xyzzyq plugh", layers=layers)
         found = layer_numbers(nonsense, (flat(), gone), store, [], features)[0]
         assert found["words"] == [None, None] and found["lost"] == [False, True]
+
+    def test_each_image_by_its_own_words(self, features: Features) -> None:
+        """Where images have prompts of their own, image 1 is not held against what image 0 was told."""
+        request, store, gone = evening()
+        at = len(request.prompt) + 5
+        other = f"{request.prompt} and a car"
+        assert other[at:] == "a car" and features.knows("a car")
+        spans = tuple(layer.span for layer in request.layers)
+        told = (
+            Variant(prompt=request.prompt, spans=spans),
+            Variant(prompt=other, spans=(*spans[:-1], (at, at + 5))),
+        )
+        both = request.replace(images=2, variants=told)
+        found = layer_numbers(both, (gone, gone), store, [], features)[-1]
+        alone = [
+            layer_numbers(both.of_image(image).replace(images=1), (gone,), store, [], features)[-1]
+            for image in range(2)
+        ]
+        assert found["words"] == pytest.approx([one["words"][0] for one in alone], abs=1e-3)
+        assert abs(found["words"][0] - found["words"][1]) > 0.02
+        wordless = Variant(prompt=other, spans=(*spans[:-1], None))
+        found = layer_numbers(both.replace(variants=(wordless, told[1])), (gone, gone), store, [], features)[
+            -1
+        ]
+        assert found["words"][0] is None and found["words"][1] is not None
 
 
 def test_without_a_thing() -> None:

@@ -14,7 +14,7 @@ from pipelines.events import Finished
 from pipelines.methods.base import Inputs
 from pipelines.methods.watch import MOST_PLACES, Watch, attended, chosen_places, chosen_steps
 from pipelines.pictures import PictureStore
-from pipelines.request import RenderRequest
+from pipelines.request import RenderRequest, Variant
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 
@@ -91,6 +91,22 @@ class TestRuns:
         shares = found.report["attention"]
         assert [len(image) for image in shares] == [2, 2] and shares[0] != shares[1]
         assert all(0 < share < 1 for image in shares for share in image)
+
+    def test_each_image_of_a_joint_call_by_its_own_words(self, engine: Engine, store: PictureStore) -> None:
+        """Prompts of their own, whose words stand elsewhere; spread with a threshold that nothing reaches."""
+        prompts = ("a red car and a cat on the beach", "the night and a blue car at the table")
+        spans = (((2, 9), (16, 19)), ((16, 24), None))
+        told = tuple(Variant(prompt=p, spans=own) for p, own in zip(prompts, spans, strict=True))
+        assert [p[slice(*own[0])] for p, own in zip(prompts, spans, strict=True)] == ["red car", "blue car"]
+        request = tiny.collage_request(store, "sd_noise", images=2, variants=told, prompt=prompts[0])
+        together = watched(engine, request.replace(spread=1.0, spread_threshold=1.0), store)
+        shares = together.report["attention"]
+        for image in range(2):
+            alone = request.of_image(image).replace(images=1, seed=request.seed + image)
+            [expected] = watched(engine, alone, store).report["attention"]
+            for share, own in zip(shares[image], expected, strict=True):
+                assert share == (own if own is None else pytest.approx(own, abs=1e-4))
+        assert shares[1][1] is None and shares[0][1] is not None
 
     def test_attention_raises_the_share(self, engine: Engine, store: PictureStore, model: str) -> None:
         strong = {"attend_inside": 1.0, "attend_outside": 1.0}
