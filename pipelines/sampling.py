@@ -106,7 +106,7 @@ def sample(
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
         device=pipe._execution_device if device is None else device,
-        dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
+        dtype=torch.float32 if family.keeps_float32 else denoiser.dtype,  # of what is not quantized
         variant_tokens=[family.tokens(pipe, one) for one in told],
         reaches=family.reaches(pipe, request),
         controlnet=controlnet,

@@ -48,7 +48,7 @@ class LayerControl(Method):
             raise EngineError("keep shape has no ControlNet, or no collage to show it; set it to 0.")
         self._run = run
         shown = edges(run.pictures.get(request.collage), request.edges).astype(np.float32) / 255
-        dtype = next(run.controlnet.parameters()).dtype
+        dtype = run.controlnet.dtype
         self._picture = torch.from_numpy(shown).expand(1, 3, -1, -1).to(run.device, dtype)
         masks = [torch.from_numpy(run.pictures.get(one.mask).copy()).float() / 255 for one in request.layers]
         self._strengths = strength_map(

@@ -83,11 +83,7 @@ class ReferenceRows(Method):
         acting = self._acting(step)
         if self._clean is None or not acting:
             return
-        if (
-            self._run.request.avoid_by == "guidance"
-            and step.steers
-            and len(step.conditional) == step.rows
-        ):
+        if self._run.request.avoid_by == "guidance" and step.steers and len(step.conditional) == step.rows:
             return  # guidance in two calls, and this is the prompt's
         clean, noise = self._clean[acting], self._noise[acting]
         rows = noised(clean, noise, step.level, exploding=False).to(inputs.sample.dtype)
