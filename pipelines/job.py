@@ -24,6 +24,7 @@ from pipelines.events import (
     Warned,
 )
 from pipelines.loading import prepare_controlnet
+from pipelines.loading.failures import is_out_of_memory
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
 
@@ -66,12 +67,8 @@ class Job:
         """The thread's body: errors travel to the reader as they are."""
         try:
             self.run()
-        except DecollageError as error:
-            self.say(error)
-        except MemoryError as error:
-            self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure to its reader
-            if type(error).__name__ == "OutOfMemoryError":
+            if not isinstance(error, DecollageError) and is_out_of_memory(error):
                 self.say(ModelError(_too_large(self.request)).with_traceback(error.__traceback__))
             else:
                 self.say(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError, UnsupportedError
-from pipelines.loading.failures import first_line, pickled, sentence
+from pipelines.loading.failures import first_line, is_out_of_memory, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_file
 from pipelines.loading.options import LoadOptions
 from pipelines.models import ModelCard
@@ -96,7 +96,6 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
     Raises `ModelError` where it cannot be had or was made for another model, before its weights are fetched.
     """
     import diffusers
-    import torch
     from safetensors import safe_open
 
     name = f"ControlNet {source!r}"
@@ -119,9 +118,11 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
                 union = union or "task_embedding" in weights.keys()  # noqa: SIM118 - no dict
         kind = diffusers.ControlNetUnionModel if union else diffusers.ControlNetModel
         made = kind.from_pretrained(str(path), dtype=denoiser.dtype, use_safetensors=bool(files))
-    except (DecollageError, MemoryError, torch.OutOfMemoryError):
+    except DecollageError:
         raise
     except Exception as error:  # the libraries raise what they like
+        if is_out_of_memory(error):  # the run says so
+            raise
         if Path(source).exists():
             raise ModelError(
                 f"{name} could not be loaded ({first_line(error)}); download it again."

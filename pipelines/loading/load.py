@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError
-from pipelines.loading.failures import PICKLES, first_line, no_room, pickled, sentence
+from pipelines.loading.failures import PICKLES, first_line, is_out_of_memory, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model
 from pipelines.loading.libraries import check_libraries
 from pipelines.loading.loras import add_loras
@@ -56,9 +56,9 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
             offload = "device map" if options.device_map else place(pipe, device, options)
     except DecollageError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError(no_room(card.name)) from error
     except Exception as error:  # the libraries raise what they like; each cause gets its sentence
+        if is_out_of_memory(error):
+            raise ModelError(no_room(card.name)) from error
         raise ModelError(sentence(card.name, card.source, error)) from error
     log.log(*told(card.name, device, name, offload, options))
     return pipe

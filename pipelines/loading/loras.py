@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError
-from pipelines.loading.failures import PICKLES, first_line, pickled, sentence
+from pipelines.loading.failures import PICKLES, first_line, is_out_of_memory, pickled, sentence
 from pipelines.loading.fetch import Say, fetch
 from pipelines.loading.options import LoadOptions, Lora
 
@@ -47,6 +47,8 @@ def _add(pipe: Any, lora: Lora, name: str, options: LoadOptions, say: Say) -> No
                 use_safetensors=None if options.allow_pickle else True,
             )
     except Exception as error:  # the libraries raise what they like
+        if is_out_of_memory(error):  # loading says so
+            raise
         raise ModelError(
             f"LoRA {lora.source!r} could not be loaded ({first_line(error)}); check its name and that it was made "
             "for this model."
