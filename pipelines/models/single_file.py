@@ -10,6 +10,8 @@ from pipelines.models.card import ModelCard
 from pipelines.models.flow import CHROMA, FLUX, FLUX2, KLEIN_BASE, QWEN, SCHNELL, SD3, Z_IMAGE_TURBO
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
+FILES = (".safetensors", ".ckpt", ".gguf", ".bin", ".pt", ".pth")
+"""How files with weights end, readable or not: a name that ends so is no hub id."""
 _DENOISER = "model.diffusion_model."
 _KINDS: tuple[tuple[tuple[str, ...], ModelCard], ...] = (
     (("input_blocks.", "conditioner.embedders.1."), SDXL),
