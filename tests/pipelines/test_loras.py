@@ -147,6 +147,7 @@ print(json.dumps(found))
 def test_from_the_hub_with_progress_and_a_sentence_a_cause(model: Path, tmp_path: Path) -> None:
     lora, pickles, several = (tmp_path / name for name in ("lora", "pickles", "several"))
     file = saved(tiny.sd_noise(), lora, 1)
+    (lora / "README.md").write_text("not fetched, and missed by nobody where the hub cannot be asked")
     pickles.mkdir()
     (pickles / "a.bin").write_bytes(b"x")
     several.mkdir()
