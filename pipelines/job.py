@@ -148,6 +148,8 @@ class Job:
 
     def _pictures(self, loaded: Loaded, request: RenderRequest, methods: list[Method]) -> list[Pixels]:
         """``request`` is what is run: the one asked for, or that with learned tokens in its prompts."""
+        from diffusers.utils.torch_utils import get_module_execution_device
+
         from pipelines.methods.watch import Watch
         from pipelines.previews import lay_over
         from pipelines.sampling import plan, sample
@@ -167,7 +169,7 @@ class Job:
                 self.say(ImageDone(k, seeds[k], picture))
             return done
         # on a CPU the same rows in another batch differ in the last bits: one call an image keeps image k exact
-        device = loaded.pipe._execution_device
+        device = get_module_execution_device(loaded.family.denoiser(loaded.pipe))
         together = any(method.joint for method in methods) or device.type != "cpu"
         groups = [seeds] if together else [[seed] for seed in seeds]
         watch = Watch() if self.attention is not None else None
