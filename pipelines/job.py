@@ -23,7 +23,7 @@ from pipelines.events import (
     Started,
     Warned,
 )
-from pipelines.loading import prepare_controlnet
+from pipelines.loading import controlnet_asked, prepare_controlnet
 from pipelines.loading.failures import is_out_of_memory
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
@@ -91,6 +91,7 @@ class Job:
         self.check()
         methods = methods_for(request)
         check_pictures(request, self.pictures)
+        self._refuse()
         loaded = self.engine.load(request.model, self._on_bytes)
         self.check()
         while not loaded.lock.acquire(timeout=PATIENCE):
@@ -116,6 +117,18 @@ class Job:
             report["controlnet"] = self.control
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
+    def _refuse(self) -> None:
+        """`UnsupportedError` for what the request asks in vain, as far as the model's card tells: it is not fetched."""
+        from pipelines import schedulers
+        from pipelines.families import family
+        from pipelines.image_prompts import adapter_asked
+
+        request, card = self.request, self.engine.card(self.request.model)
+        schedulers.check(request.scheduler, card, request.steps)
+        family(card.family).check(request)
+        controlnet_asked(card, request, self.engine.options)
+        adapter_asked(card, request, self.engine.options)
+
     def _on_bytes(self, done: int, total: int) -> None:
         self.check()
         now = time.monotonic()
@@ -125,12 +138,10 @@ class Job:
 
     def _dressed(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
         """The pictures, with learned looks in model and prompt, and image prompts, where some are asked for."""
-        from pipelines import schedulers
         from pipelines.image_prompts import prepare, with_image_prompts
         from pipelines.learning import with_looks
 
         request = self.request
-        schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
         self.control = prepare_controlnet(loaded, request, self.engine.options, self._on_bytes)
         self.controlnet = loaded.controlnets[self.control] if self.control is not None else None

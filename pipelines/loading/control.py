@@ -68,23 +68,31 @@ def at_hand(source: str) -> bool:
         return False
 
 
-def prepare_controlnet(loaded: Any, request: RenderRequest, options: LoadOptions, say: Say) -> str | None:
-    """Have what keeps shapes in a run among ``loaded.controlnets``, loaded on first use; its folder or hub id, None
-    where no layer asks for it.
+def controlnet_asked(card: ModelCard, request: RenderRequest, options: LoadOptions) -> str | None:
+    """The folder or hub id of what keeps shapes in a run, None where no layer asks for it. Looks nothing up.
 
-    Raises `UnsupportedError` where none is known, and what `load_controlnet` raises.
+    Raises `UnsupportedError` where none is known.
     """
     asking = next((layer for layer in request.layers if layer.keeps_shape), None)
     if asking is None:
         return None
-    source = controlnet_of(loaded.card, options, request.edges)
+    source = controlnet_of(card, options, request.edges)
     if source is None:
         raise UnsupportedError(
             f"layer {asking.name!r}: keep shape needs a ControlNet for {request.edges} edges, and {request.model} has "
             "none; give one with --controlnet, or set keep shape to 0 and lower harmonize to keep the cut-out's own "
             "shape."
         )
-    if source not in loaded.controlnets:
+    return source
+
+
+def prepare_controlnet(loaded: Any, request: RenderRequest, options: LoadOptions, say: Say) -> str | None:
+    """Have what keeps shapes in a run among ``loaded.controlnets``, loaded on first use; which it is, None for none.
+
+    Raises what `controlnet_asked` and `load_controlnet` raise.
+    """
+    source = controlnet_asked(loaded.card, request, options)
+    if source is not None and source not in loaded.controlnets:
         denoiser = loaded.family.denoiser(loaded.pipe)
         loaded.controlnets[source] = load_controlnet(source, loaded.pipe, denoiser, options, say)
     return source
