@@ -1,8 +1,11 @@
-"""Denoisers whose first weights are whole numbers, as bitsandbytes keeps them: latents and noise stay floating."""
+"""Denoisers whose weights are whole numbers: as bitsandbytes keeps them, where latents and noise must stay floating,
+and by torchao itself where it is installed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,13 @@ import torch
 
 from pipelines.engine import Engine, Loaded
 from pipelines.learning.invert import learn
+from pipelines.loading import LoadOptions
 from pipelines.pictures import PictureStore
-from tests.pipelines import runs
+from tests.pipelines import runs, tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.learning.conftest import CUTOUT, rows_of
 from tests.pipelines.test_adapters import everything
+from tests.pipelines.test_offload import plainly
 
 
 class Whole(torch.nn.Linear):
@@ -72,3 +77,22 @@ def test_a_look_is_learned_on_whole_numbers() -> None:
         words = ("red <look-0>", "<look-0>", begin, 2, lambda step, steps: None)
         losses.append(learn(loaded.pipe, loaded.family, loaded.card, CUTOUT, *words).losses)
     assert losses[0] == losses[1] and min(losses[0]) > 0
+
+
+@pytest.mark.parametrize("model", ["sd_noise", "flux"])
+def test_all_methods_run_on_int8(store: PictureStore, tmp_path: Path, model: str) -> None:
+    """Nearly the pictures of the weights as they were, with and without the methods, which act as much."""
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    kinds: Any = tt if model in tt.KINDS else tiny
+    kinds.KINDS[model]().save_pretrained(folder := str(tmp_path))
+    found = {}
+    for quantize in (None, "int8"):
+        engine = Engine(1e9, LoadOptions(device="cpu", quantize=quantize))
+        loaded = engine.load(folder)
+        denoiser = loaded.family.denoiser(loaded.pipe)
+        assert any("Int8" in type(one).__name__ for one in denoiser.parameters()) == (quantize == "int8")
+        plain = tiny.collage_request(store, folder, **plainly(loaded))
+        found[quantize] = [tiny.pictures(engine, one, store)[0] for one in (everything(loaded, store), plain)]
+    for ours, theirs in zip(found["int8"], found[None], strict=True):
+        assert 0 < tiny.moved(ours, theirs) < tiny.moved(*found[None]) / 5
+    assert tiny.moved(*found["int8"]) > 0.9 * tiny.moved(*found[None])
