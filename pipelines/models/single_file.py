@@ -61,8 +61,9 @@ def of_file(path: Path) -> ModelCard:
 
 
 def example_of(card: ModelCard) -> str:
-    """The hub id of the model that a file's card was made of, to name in an error."""
-    return next(kind.source for _, kind in _KINDS if (kind.family, kind.origin) == (card.family, card.origin))
+    """The hub id of the model that a file's card was made of, else of one of its family, to name in an error."""
+    alike = [kind for _, kind in _KINDS if kind.family == card.family]
+    return next((kind for kind in alike if kind.origin == card.origin), alike[0]).source
 
 
 def _has(names: list[str], marks: tuple[str, ...]) -> bool:
