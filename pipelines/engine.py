@@ -66,6 +66,11 @@ class Engine:
         self._lock = threading.Lock()
         self._preview_seconds = preview_seconds
 
+    def card(self, model: str) -> ModelCard:
+        """The card of ``model``, which need not be loaded; of a hub id the small files that tell it are fetched."""
+        there = self._loaded.get(model)
+        return card(model) if there is None else there.card
+
     def load(self, model: str, say: Callable[[int, int], None] = lambda done, total: None) -> Loaded:
         """The model called ``model``, loaded on first use; ``say`` is told a download's bytes, done and in all, and
         none of none while another model is being loaded.

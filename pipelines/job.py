@@ -24,7 +24,8 @@ from pipelines.events import (
     Started,
     Warned,
 )
-from pipelines.loading import prepare_controlnet
+from pipelines.loading import controlnet_asked, prepare_controlnet
+from pipelines.loading.failures import is_out_of_memory
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
 
@@ -69,12 +70,8 @@ class Job:
         """The thread's body: errors travel to the reader as they are."""
         try:
             self.run()
-        except DecollageError as error:
-            self.say(error)
-        except MemoryError as error:
-            self.say(_no_room(self.request, error))
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure to its reader
-            if type(error).__name__ == "OutOfMemoryError":
+            if not isinstance(error, DecollageError) and is_out_of_memory(error):
                 self.say(_no_room(self.request, error))
             else:
                 self.say(error)
@@ -97,6 +94,7 @@ class Job:
         self.check()
         methods = methods_for(request)
         check_pictures(request, self.pictures)
+        self._refuse()
         loaded = self.engine.load(request.model, self._on_bytes)
         self.check()
         while not loaded.lock.acquire(timeout=PATIENCE):
@@ -122,6 +120,18 @@ class Job:
             report["controlnet"] = self.control
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
+    def _refuse(self) -> None:
+        """`UnsupportedError` for what the request asks in vain, as far as the model's card tells: it is not fetched."""
+        from pipelines import schedulers
+        from pipelines.families import family
+        from pipelines.image_prompts import adapter_asked
+
+        request, card = self.request, self.engine.card(self.request.model)
+        schedulers.check(request.scheduler, card, request.steps)
+        family(card.family).check(request)
+        controlnet_asked(card, request, self.engine.options)
+        adapter_asked(card, request, self.engine.options)
+
     def _on_bytes(self, done: int, total: int) -> None:
         self.check()
         if not done and not total:  # waiting for another model's
@@ -133,12 +143,10 @@ class Job:
 
     def _dressed(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
         """The pictures, with learned looks in model and prompt, and image prompts, where some are asked for."""
-        from pipelines import schedulers
         from pipelines.image_prompts import prepare, with_image_prompts
         from pipelines.learning import with_looks
 
         request = self.request
-        schedulers.check(request.scheduler, loaded.card, request.steps)
         loaded.family.check(request, loaded.pipe)
         self.control = prepare_controlnet(loaded, request, self.engine.options, self._on_bytes)
         self.controlnet = loaded.controlnets[self.control] if self.control is not None else None
@@ -156,6 +164,8 @@ class Job:
 
     def _pictures(self, loaded: Loaded, request: RenderRequest, methods: list[Method]) -> list[Pixels]:
         """``request`` is what is run: the one asked for, or that with learned tokens in its prompts."""
+        from diffusers.utils.torch_utils import get_module_execution_device
+
         from pipelines.methods.watch import Watch
         from pipelines.previews import lay_over
         from pipelines.sampling import plan, sample
@@ -174,7 +184,7 @@ class Job:
             for k, picture in enumerate(done):
                 self.say(ImageDone(k, seeds[k], picture))
             return done
-        device = loaded.pipe._execution_device
+        device = get_module_execution_device(loaded.family.denoiser(loaded.pipe))
         joint = any(method.joint for method in methods)
         together = joint or not (one_a_call(device) or apart(request, loaded.family, loaded.pipe))
         groups = [seeds] if together else [[seed] for seed in seeds]

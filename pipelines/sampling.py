@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils.torch_utils import randn_tensor
+from diffusers.utils.torch_utils import get_module_execution_device, randn_tensor
 from PIL import Image
 
 from pipelines import schedulers
@@ -80,7 +80,7 @@ def sample(
     """The pictures of ``seeds``, uint8 (H, W, 3), in one pipeline call. Raises what ``on_step`` raises.
 
     ``more`` are further arguments of the call, ``controlnet`` what keeps shapes where a layer asks for it, ``device``
-    where the pipeline runs, if that is known: it walks through all modules to tell. ``warn`` is told of pictures that
+    where the denoiser runs, if that is known: it walks through all modules to tell. ``warn`` is told of pictures that
     the model's safety checker has blacked out.
     """
     told = [request.of_image(seed - request.seed) for seed in seeds] if request.variants else []
@@ -111,8 +111,8 @@ def sample(
         exploding=request.scheduler in schedulers.EXPLODING,
         latent_size=(request.height // card.factor, request.width // card.factor),
         tokens=family.tokens(pipe, request),
-        device=pipe._execution_device if device is None else device,
-        dtype=torch.float32 if family.keeps_float32 else next(denoiser.parameters()).dtype,
+        device=get_module_execution_device(denoiser) if device is None else device,
+        dtype=torch.float32 if family.keeps_float32 else denoiser.dtype,  # of what is not quantized
         variant_tokens=[family.tokens(pipe, one) for one in told],
         reaches=family.reaches(pipe, request),
         controlnet=controlnet,
@@ -204,7 +204,9 @@ def _arguments(
     if request.collage is not None and (held is not None or how.from_picture or compose is not None):
         clean = run.family.encode_picture(run.pipe, run.pictures.get(request.collage))
         run.clean = clean.to(run.dtype).repeat(len(generators), 1, 1, 1)
-        run.noise = randn_tensor(run.clean.shape, generator=generators, device=run.device, dtype=run.dtype)
+        run.noise = randn_tensor(
+            run.clean.shape, generator=generators, device=run.clean.device, dtype=run.dtype
+        )
         if compose is not None:
             run.noise = compose(run.noise)
         if how.from_picture:  # the noised collage itself; the scheduler starts at its step

@@ -51,8 +51,8 @@ class Family:
     refused: Mapping[str, str] = NOTHING
     """Fields of a request or of its layers that this family cannot do, and why; asked for, they are refused by name."""
 
-    def check(self, request: RenderRequest, pipe: Any) -> None:
-        """`UnsupportedError` for what a request asks of this family in vain."""
+    def check(self, request: RenderRequest, pipe: Any = None) -> None:
+        """`UnsupportedError` for what a request asks of this family in vain, without ``pipe`` of any model of it."""
         for side in ("width", "height"):
             value = getattr(request, side)
             if value % self.multiple:

@@ -112,10 +112,10 @@ class KleinFamily(Flux2Family):
     two_calls = True
     refused = NOTHING
 
-    def check(self, request: RenderRequest, pipe: Any) -> None:
+    def check(self, request: RenderRequest, pipe: Any = None) -> None:
         """Where guidance is distilled, also refuses what dev does."""
         super().check(request, pipe)
-        if pipe.config.is_distilled:
+        if pipe is not None and pipe.config.is_distilled:
             self.refuse(request, Flux2Family.refused)
 
     def guided(self, pipe: Any, request: RenderRequest) -> bool:

@@ -32,10 +32,10 @@ class TransformerFamily(Family):
     shared: tuple[str, ...] = ("txt_ids", "img_ids")
     """Tensor arguments that are not one row a picture."""
 
-    def check(self, request: RenderRequest, pipe: Any) -> None:
+    def check(self, request: RenderRequest, pipe: Any = None) -> None:
         """Also refuses one step where the schedule is stretched to a last level: it would divide zero by zero."""
         super().check(request, pipe)
-        if request.steps == 1 and pipe.scheduler.config.shift_terminal:
+        if request.steps == 1 and pipe is not None and pipe.scheduler.config.shift_terminal:
             raise UnsupportedError(f"steps is 1, and {request.model} needs at least 2; raise the steps.")
 
     def denoiser(self, pipe: Any) -> torch.nn.Module:

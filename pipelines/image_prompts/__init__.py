@@ -1,5 +1,5 @@
 """Picture as prompt: a cut-out prompts the model inside its layer's visible mask (IP-Adapter, arXiv 2308.06721)."""
 
-from pipelines.image_prompts.prompts import prepare, prompting, with_image_prompts
+from pipelines.image_prompts.prompts import adapter_asked, prepare, prompting, with_image_prompts
 
-__all__ = ["prepare", "prompting", "with_image_prompts"]
+__all__ = ["adapter_asked", "prepare", "prompting", "with_image_prompts"]

@@ -21,7 +21,7 @@ from PIL import Image
 from pipelines.errors import DecollageError, ModelError, UnsupportedError
 from pipelines.image_prompts.ground import on_ground
 from pipelines.learning.tokens import offloaded
-from pipelines.loading.failures import first_line
+from pipelines.loading.failures import first_line, is_out_of_memory
 from pipelines.loading.fetch import fetch
 from pipelines.loading.load import quiet
 from pipelines.models.ip_adapter import IPAdapter
@@ -115,9 +115,11 @@ def load(pipe: Any, family: Any, model: str, source: IPAdapter, say: Callable[[i
                 if id(processor) not in before and isinstance(processor, torch.nn.Module)
             }
             projection = unet.encoder_hid_proj
-    except (DecollageError, MemoryError, torch.OutOfMemoryError):
+    except DecollageError:
         raise
     except Exception as error:  # the libraries raise what they like
+        if is_out_of_memory(error):  # the run says so
+            raise
         raise ModelError(
             f"IP-Adapter {source} could not be loaded ({first_line(error)}); check its name and that it was made for "
             f"{model}, or set image prompt to 0."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UnsupportedError
 from pipelines.loading import LoadOptions
+from pipelines.models import ModelCard
 from pipelines.models.ip_adapter import IPAdapter
 from pipelines.pictures import PictureStore
 from pipelines.request import LayerRequest, RenderRequest
@@ -22,23 +23,31 @@ def prompting(request: RenderRequest) -> list[LayerRequest]:
     return [layer for layer in request.layers if layer.is_image_prompt]
 
 
-def prepare(
-    loaded: Any, request: RenderRequest, options: LoadOptions, say: Callable[[int, int], None]
-) -> IPAdapter | None:
-    """Have what the request needs beside the model: the IP-Adapter of ``options``, else of the model's card, on the
-    first run that asks for one. It is told which, None where none is needed.
+def adapter_asked(card: ModelCard, request: RenderRequest, options: LoadOptions) -> IPAdapter | None:
+    """The IP-Adapter that a run needs: that of ``options``, else of the model's card; None where no layer asks for one.
 
-    Raises `UnsupportedError` where the model has none or cannot wear one, `ModelError` where it cannot be read.
+    Raises `UnsupportedError` where none is known.
     """
     asked = prompting(request)
-    if not asked:
-        return None
-    source = options.ip_adapter or loaded.card.ip_adapter
-    if source is None:
+    source = options.ip_adapter or card.ip_adapter
+    if asked and source is None:
         raise UnsupportedError(
             f"layer {asked[0].name!r}: image prompt cannot be used with {request.model}: no IP-Adapter is known for "
             "it; switch it off and use learn look, or name one with --ip-adapter."
         )
+    return source if asked else None
+
+
+def prepare(
+    loaded: Any, request: RenderRequest, options: LoadOptions, say: Callable[[int, int], None]
+) -> IPAdapter | None:
+    """Have what the request needs beside the model, loaded on the first run that asks; what `adapter_asked` says.
+
+    Raises `UnsupportedError` where the model has none or cannot wear one, `ModelError` where it cannot be read.
+    """
+    source = adapter_asked(loaded.card, request, options)
+    if source is None:
+        return None
     from pipelines.image_prompts import adapter
 
     adapter.check_wearable(loaded.family.denoiser(loaded.pipe), request.model)

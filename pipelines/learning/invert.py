@@ -124,7 +124,7 @@ def learn(
     prediction = family.prediction or pipe.scheduler.config.prediction_type
     with wearing(pipe, family, {token: begin}) as worn, _still(worn, family), torch.enable_grad():
         clean, masks = _views(worn, family, cutout, side, generator)
-        dtype = next(family.denoiser(worn).parameters()).dtype
+        dtype = family.denoiser(worn).dtype
         rows, groups = [], []
         for place, (_, name) in enumerate(family.encoders):
             encoder = getattr(worn, name)

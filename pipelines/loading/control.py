@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError, UnsupportedError
-from pipelines.loading.failures import first_line, pickled, sentence
+from pipelines.loading.failures import first_line, is_out_of_memory, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_file
 from pipelines.loading.options import LoadOptions
 from pipelines.models import ModelCard
@@ -68,23 +68,31 @@ def at_hand(source: str) -> bool:
         return False
 
 
-def prepare_controlnet(loaded: Any, request: RenderRequest, options: LoadOptions, say: Say) -> str | None:
-    """Have what keeps shapes in a run among ``loaded.controlnets``, loaded on first use; its folder or hub id, None
-    where no layer asks for it.
+def controlnet_asked(card: ModelCard, request: RenderRequest, options: LoadOptions) -> str | None:
+    """The folder or hub id of what keeps shapes in a run, None where no layer asks for it. Looks nothing up.
 
-    Raises `UnsupportedError` where none is known, and what `load_controlnet` raises.
+    Raises `UnsupportedError` where none is known.
     """
     asking = next((layer for layer in request.layers if layer.keeps_shape), None)
     if asking is None:
         return None
-    source = controlnet_of(loaded.card, options, request.edges)
+    source = controlnet_of(card, options, request.edges)
     if source is None:
         raise UnsupportedError(
             f"layer {asking.name!r}: keep shape needs a ControlNet for {request.edges} edges, and {request.model} has "
             "none; give one with --controlnet, or set keep shape to 0 and lower harmonize to keep the cut-out's own "
             "shape."
         )
-    if source not in loaded.controlnets:
+    return source
+
+
+def prepare_controlnet(loaded: Any, request: RenderRequest, options: LoadOptions, say: Say) -> str | None:
+    """Have what keeps shapes in a run among ``loaded.controlnets``, loaded on first use; which it is, None for none.
+
+    Raises what `controlnet_asked` and `load_controlnet` raise.
+    """
+    source = controlnet_asked(loaded.card, request, options)
+    if source is not None and source not in loaded.controlnets:
         denoiser = loaded.family.denoiser(loaded.pipe)
         loaded.controlnets[source] = load_controlnet(source, loaded.pipe, denoiser, options, say)
     return source
@@ -96,7 +104,6 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
     Raises `ModelError` where it cannot be had or was made for another model, before its weights are fetched.
     """
     import diffusers
-    import torch
     from safetensors import safe_open
 
     name = f"ControlNet {source!r}"
@@ -119,9 +126,11 @@ def load_controlnet(source: str, pipe: Any, denoiser: Any, options: LoadOptions,
                 union = union or "task_embedding" in weights.keys()  # noqa: SIM118 - no dict
         kind = diffusers.ControlNetUnionModel if union else diffusers.ControlNetModel
         made = kind.from_pretrained(str(path), dtype=denoiser.dtype, use_safetensors=bool(files))
-    except (DecollageError, MemoryError, torch.OutOfMemoryError):
+    except DecollageError:
         raise
     except Exception as error:  # the libraries raise what they like
+        if is_out_of_memory(error):  # the run says so
+            raise
         if Path(source).exists():
             raise ModelError(
                 f"{name} could not be loaded ({first_line(error)}); download it again."

@@ -20,6 +20,9 @@ _OFFLINE = frozenset(
 )
 
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch's plain errors say: of its allocators only CUDA's has an error of its own."""
+
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 """How files with weights end that can run code."""
 
@@ -56,6 +59,17 @@ def sentence(name: str, source: str, error: BaseException, what: str = "model") 
     return (
         f"{where} could not be loaded from {source!r} ({first_line(error)}); "
         f"check the name, the network and your access to it, or {otherwise}."
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, this error or one that led to it: the libraries wrap that too."""
+    return any(
+        isinstance(link, MemoryError)
+        or type(link).__name__ == "OutOfMemoryError"
+        or getattr(link, "errno", None) == errno.ENOMEM
+        or (isinstance(link, RuntimeError) and any(words in str(link) for words in _NO_MEMORY))
+        for link in _chain(error)
     )
 
 

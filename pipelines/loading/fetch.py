@@ -6,12 +6,13 @@ diffusers' own download shows progress on a terminal alone, so the files are fet
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ModelError
-from pipelines.loading.failures import sentence
+from pipelines.loading.failures import PICKLES, pickled, sentence
 from pipelines.loading.libraries import check_libraries
 from pipelines.models.card import ModelCard
 
@@ -44,7 +45,8 @@ def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
 def fetch_model(card: ModelCard, say: Say, *, pickles: bool, without: str | None = None) -> Path:
     """The folder, or the one file, of a card whose source is a hub id. Raises what the hub's library raises.
 
-    ``pickles`` fetches pickled weights as well; of the part ``without`` the config alone is fetched.
+    ``pickles`` fetches pickled weights of parts that have no others; of the part ``without`` the config alone is
+    fetched. Raises `ModelError` before anything is where a part has pickled weights alone and they may not be read.
     """
     if card.file is not None:
         return fetch(card.source, [card.file], say) / card.file
@@ -54,9 +56,38 @@ def fetch_model(card: ModelCard, say: Say, *, pickles: bool, without: str | None
     check_libraries(card.name, index)
     stated = json.loads(index.read_text(encoding="utf-8"))
     parts = [name for name, kind in stated.items() if isinstance(kind, list) and kind[0] is not None]
-    kinds = (*_READ, "*.bin") if pickles else _READ
-    wanted = [f"{part}/{kind}" for part in parts for kind in (("config.json",) if part == without else kinds)]
-    return fetch(card.source, ["model_index.json", *wanted], say)
+    unsafe = (set(parts) - {without}) & only_pickled(names(card.source))
+    if unsafe and not pickles:
+        raise ModelError(pickled(card.name))
+    wanted = [f"{part}/{kind}" for part in parts for kind in (("config.json",) if part == without else _READ)]
+    return fetch(card.source, ["model_index.json", *wanted, *(f"{part}/*.bin" for part in unsafe)], say)
+
+
+def only_pickled(files: Iterable[str]) -> set[str]:
+    """The folders in which weights are pickled and there are no others, of paths of files with slashes."""
+    kinds: dict[str, set[str]] = {}
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if not any(fnmatch(name, variant) for variant in VARIANTS):
+            kinds.setdefault(folder, set()).add(Path(name).suffix)
+    return {one for one, found in kinds.items() if found & set(PICKLES) and ".safetensors" not in found}
+
+
+def names(repo: str) -> list[str]:
+    """The files of a hub id, or what is known of them here where it cannot be asked. Raises what its library raises."""
+    from huggingface_hub import get_cached_repo_tree, list_repo_files
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError
+
+    try:
+        return list(list_repo_files(repo))
+    except RepositoryNotFoundError:  # the hub has answered
+        raise
+    except Exception:  # noqa: BLE001 - whichever way the hub cannot be reached
+        try:
+            return [file.path for file in get_cached_repo_tree(repo)]
+        except CachedRepoTreeNotFoundError:  # fetched before the library kept lists
+            folder = fetch(repo, ["*"], lambda done, total: None, local=True, without=())
+            return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
 
 
 def fetch(

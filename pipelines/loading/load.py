@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError
-from pipelines.loading.failures import PICKLES, first_line, no_room, pickled, sentence
-from pipelines.loading.fetch import Say, fetch, fetch_model
+from pipelines.loading.failures import first_line, is_out_of_memory, no_room, pickled, sentence
+from pipelines.loading.fetch import Say, fetch, fetch_model, only_pickled
 from pipelines.loading.libraries import check_libraries
 from pipelines.loading.loras import add_loras
 from pipelines.loading.options import LoadOptions
@@ -56,9 +56,9 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
             offload = "device map" if options.device_map else place(pipe, device, options)
     except DecollageError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError(no_room(card.name)) from error
     except Exception as error:  # the libraries raise what they like; each cause gets its sentence
+        if is_out_of_memory(error):
+            raise ModelError(no_room(card.name)) from error
         raise ModelError(sentence(card.name, card.source, error)) from error
     log.log(*told(card.name, device, name, offload, options))
     return pipe
@@ -134,10 +134,8 @@ def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Sa
 
 
 def _refuse_pickles(card: ModelCard, folder: Path) -> None:
-    for part in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
-        kinds = {file.suffix for file in part.iterdir()}
-        if kinds & set(PICKLES) and ".safetensors" not in kinds:
-            raise ModelError(pickled(card.name))
+    if only_pickled(f"{file.parent.name}/{file.name}" for file in folder.glob("*/*")):
+        raise ModelError(pickled(card.name))
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DecollageError, ModelError
-from pipelines.loading.failures import PICKLES, first_line, pickled, sentence
-from pipelines.loading.fetch import Say, fetch
+from pipelines.loading.failures import PICKLES, first_line, is_out_of_memory, pickled, sentence
+from pipelines.loading.fetch import Say, fetch, names
 from pipelines.loading.options import LoadOptions, Lora
 
 USUAL = "pytorch_lora_weights.safetensors"
@@ -47,6 +47,8 @@ def _add(pipe: Any, lora: Lora, name: str, options: LoadOptions, say: Say) -> No
                 use_safetensors=None if options.allow_pickle else True,
             )
     except Exception as error:  # the libraries raise what they like
+        if is_out_of_memory(error):  # loading says so
+            raise
         raise ModelError(
             f"LoRA {lora.source!r} could not be loaded ({first_line(error)}); check its name and that it was made "
             "for this model."
@@ -69,7 +71,7 @@ def _file(lora: Lora, pickles: bool, say: Say) -> Path:
         raise ModelError(f"LoRA {source!r} is no file, folder or hub id; check its name.")
     repo, inner = found[1], found[2]
     try:
-        chosen = _chosen(source, [inner] if inner else _names(repo), pickles)
+        chosen = _chosen(source, [inner] if inner else names(repo), pickles)
         file = fetch(repo, [chosen], say, without=()) / chosen
     except DecollageError:
         raise
@@ -80,24 +82,10 @@ def _file(lora: Lora, pickles: bool, say: Say) -> Path:
     return file
 
 
-def _names(repo: str) -> list[str]:
-    """The files of a hub id, or what is here of it where the hub cannot be asked. Raises what its library raises."""
-    from huggingface_hub import list_repo_files
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        return list(list_repo_files(repo))
-    except RepositoryNotFoundError:  # the hub has answered
-        raise
-    except Exception:  # noqa: BLE001 - whichever way the hub cannot be reached
-        folder = fetch(repo, ["*"], lambda done, total: None, local=True, without=())
-        return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-
-
-def _chosen(source: str, names: Sequence[str], pickles: bool) -> str:
-    """The file that is meant among ``names``: `USUAL`, or the only one."""
-    safe = sorted(name for name in names if name.endswith(".safetensors"))
-    unsafe = sorted(name for name in names if name.endswith(PICKLES))
+def _chosen(source: str, files: Sequence[str], pickles: bool) -> str:
+    """The file that is meant among ``files``: `USUAL`, or the only one."""
+    safe = sorted(name for name in files if name.endswith(".safetensors"))
+    unsafe = sorted(name for name in files if name.endswith(PICKLES))
     usable = safe or (unsafe if pickles else [])
     if USUAL in usable:
         return USUAL

@@ -32,10 +32,13 @@ def read_file(card: ModelCard, path: Path, options: LoadOptions, device: str, dt
 
     if path.suffix in PICKLES and not options.allow_pickle:
         raise ModelError(pickled(card.name))
+    # diffusers takes a quantization of a transformer's file for one that is already done (0.42: its `from_single_file`
+    # makes the quantizer "pre-quantized"): int8 does nothing then, silently, and four bits find no numbers of theirs
     for word in ("quantize", "device_map"):
         if getattr(options, word):
             raise ModelError(
-                f"{word} does not work on model {card.name!r}, which is a single file; leave it out, or use a folder."
+                f"{word} does not work on model {card.name!r}, which is a single file; leave it out, or give the "
+                f"model as a folder or hub id, such as {example_of(card)}."
             )
     number = getattr(torch, dtype)
     if card.family in WHOLE:

@@ -39,10 +39,12 @@ class Encoder:
                 raise ModelError(
                     f"features {name!r} are of a {config.model_type} model; give one of {', '.join(KINDS)}."
                 )
-            self.model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
+            self.model: Any = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(f"features {name!r} cannot be loaded ({reason}); check the name.") from error
+            raise ModelError(
+                f"features {name!r} cannot be loaded ({reason}); check the name, and that it has safetensors."
+            ) from error
         self.model.eval().requires_grad_(False)
         self.is_clip = config.model_type == "clip"
         given = _preprocessing(name)

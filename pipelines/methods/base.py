@@ -43,7 +43,8 @@ class Run:
     latents and the start noise, (images, C, h, w), None in plain text-to-image without a collage. ``tokens[l]`` are the
     token positions of layer l's words; where the images have prompts of their own, ``variant_tokens[k][l]`` are those
     of image k in their place. ``reaches`` say which text keys are not seen everywhere. ``controlnet`` is what keeps
-    shapes, where a layer asks for it.
+    shapes, where a layer asks for it. ``device`` is where the denoiser's attention is; a device map may put the rest of
+    the pipeline, and the latents with it, elsewhere.
     """
 
     request: RenderRequest

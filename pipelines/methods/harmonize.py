@@ -146,13 +146,14 @@ class Harmonize(Method):
             release = release_by_times(self._strengths, run.latent_size, run.times)
         else:
             release = release_map(self._strengths, run.latent_size, run.steps)
-        self.release = release.to(run.device)
+        self.release = release
         self._last = int(self.release.max())
 
     def held(self, reached: int, before: int) -> torch.Tensor:
         """Cells (h, w) held at step ``reached``: those whose release is ``before`` or later, and what they grow by."""
         run = self._run
         cells = int(run.request.grow * run.times[reached] / run.card.factor)
+        self.release = self.release.to(self._known()[0].device)  # where the latents are
         return grown(self.release >= before, cells)
 
     def after_step(self, index: int, latents: torch.Tensor) -> torch.Tensor:

@@ -48,21 +48,22 @@ class LayerControl(Method):
             raise EngineError("keep shape has no ControlNet, or no collage to show it; set it to 0.")
         self._run = run
         shown = edges(run.pictures.get(request.collage), request.edges).astype(np.float32) / 255
-        dtype = next(run.controlnet.parameters()).dtype
-        self._picture = torch.from_numpy(shown).expand(1, 3, -1, -1).to(run.device, dtype)
+        dtype = run.controlnet.dtype
+        self._picture = torch.from_numpy(shown).expand(1, 3, -1, -1).to(dtype)
         masks = [torch.from_numpy(run.pictures.get(one.mask).copy()).float() / 255 for one in request.layers]
         self._strengths = strength_map(
             torch.stack(masks),
             [layer.keep_shape if layer.keeps_shape else 0.0 for layer in request.layers],
             0.0,
             [layer.feather for layer in request.layers],
-        ).to(run.device)
+        )
         self._cells: dict[tuple[int, int], torch.Tensor] = {}
         self._words = run.pipe.tokenizer.model_max_length if run.reaches else None
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Add the scaled residuals to the denoiser's arguments."""
         run = self._run
+        self._picture = self._picture.to(inputs.sample.device)
         residuals = run.family.control(
             run.controlnet, inputs, self._picture, MODES[run.request.edges], step.rows, self._words
         )
@@ -74,5 +75,5 @@ class LayerControl(Method):
     def _strengths_of(self, residual: torch.Tensor) -> torch.Tensor:
         size = (residual.shape[-2], residual.shape[-1])
         if size not in self._cells:
-            self._cells[size] = area_resized(self._strengths[None], size)[0]
+            self._cells[size] = area_resized(self._strengths[None], size)[0].to(residual.device)
         return self._cells[size]

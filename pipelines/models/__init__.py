@@ -29,7 +29,7 @@ from pipelines.models.flow import (
     Z_IMAGE,
     Z_IMAGE_TURBO,
 )
-from pipelines.models.single_file import of_file
+from pipelines.models.single_file import FILES, of_file
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
 __all__ = ["CARDS", "SCHEDULERS", "ModelCard", "card", "shipped"]
@@ -81,6 +81,8 @@ def card(model: str) -> ModelCard:
         def config(name: str) -> dict[str, Any]:
             return _read(path / name) if (path / name).is_file() else {}
 
+    elif path.suffix in FILES:
+        raise ModelError(f"model file {model!r} is not on this machine; check its path.")
     elif _HUB_ID.fullmatch(model):
 
         def config(name: str) -> dict[str, Any]:

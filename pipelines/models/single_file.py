@@ -10,6 +10,8 @@ from pipelines.models.card import ModelCard
 from pipelines.models.flow import CHROMA, FLUX, FLUX2, KLEIN_BASE, QWEN, SCHNELL, SD3, Z_IMAGE_TURBO
 from pipelines.models.stable_diffusion import SD15, SD21, SDXL
 
+FILES = (".safetensors", ".ckpt", ".gguf", ".bin", ".pt", ".pth")
+"""How files with weights end, readable or not: a name that ends so is no hub id."""
 _DENOISER = "model.diffusion_model."
 _KINDS: tuple[tuple[tuple[str, ...], ModelCard], ...] = (
     (("input_blocks.", "conditioner.embedders.1."), SDXL),
@@ -59,8 +61,9 @@ def of_file(path: Path) -> ModelCard:
 
 
 def example_of(card: ModelCard) -> str:
-    """The hub id of the model that a file's card was made of, to name in an error."""
-    return next(kind.source for _, kind in _KINDS if (kind.family, kind.origin) == (card.family, card.origin))
+    """The hub id of the model that a file's card was made of, else of one of its family, to name in an error."""
+    alike = [kind for _, kind in _KINDS if kind.family == card.family]
+    return next((kind for kind in alike if kind.origin == card.origin), alike[0]).source
 
 
 def _has(names: list[str], marks: tuple[str, ...]) -> bool:

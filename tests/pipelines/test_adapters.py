@@ -120,7 +120,7 @@ def scaled(denoiser: Any, weight: float) -> None:
             processor.scale = [weight] if isinstance(processor.scale, list) else weight
 
 
-@pytest.mark.parametrize("model", ["sd_noise", "sdxl", "flux", "chroma", "sd3"])
+@pytest.mark.parametrize("model", ["sd_noise", "sd2", "sdxl", "flux", "chroma", "sd3"])
 def test_an_ip_adapter_and_the_methods(store: PictureStore, model: str) -> None:
     loaded = with_ip_adapter(model)
     request, denoiser = everything(loaded, store), loaded.family.denoiser(loaded.pipe)

@@ -163,6 +163,15 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, spoil: Any, says: s
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
 
 
+def test_too_little_memory_is_not_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU's allocator says so in a plain error, which the run has its own sentence for."""
+    pipe = tiny.sd_noise()
+    control.controlnet(pipe.unet).save_pretrained(tmp_path)
+    monkeypatch.setattr(ControlNetModel, "from_pretrained", lambda *_, **__: torch.empty(2**50))
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        load_controlnet(str(tmp_path), pipe, pipe.unet, CPU, silent)
+
+
 def test_shipped_cards_name_a_controlnet_for_every_kind_or_none() -> None:
     for one in CARDS.values():
         assert set(one.controlnets) in ({*EDGES}, set())

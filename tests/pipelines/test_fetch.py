@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.loading.fetch import only_pickled
 from tests.pipelines import tiny
 from tests.pipelines.hub import Hub, run, served
 
@@ -43,6 +44,25 @@ told["sdxl"] = render("sdxl")
 print(json.dumps(told))
 """
 """Five renders, each by a new engine, over one cache."""
+
+PICKLED = """
+import json, sys
+import huggingface_hub.constants
+from pipelines.errors import ModelError
+from pipelines.loading import LoadOptions, load_pipeline
+from pipelines.models import card
+
+def load(model, allow):
+    try:
+        pipe = load_pipeline(card(model), LoadOptions(device="cpu", allow_pickle=allow))
+        return float(pipe.unet.conv_in.weight.sum())
+    except ModelError as error:
+        return str(error)
+
+told = load(sys.argv[1], "allow" in sys.argv)
+huggingface_hub.constants.HF_HUB_OFFLINE = True
+print(json.dumps([told, load(sys.argv[1], "allow" in sys.argv)]))
+"""
 
 CARD = """
 import sys
@@ -111,6 +131,37 @@ def test_a_known_model_that_is_gone(told: dict[str, Any]) -> None:
 
 def _arrived(home: Path, owner: str) -> int:
     return sum(file.is_file() for file in home.glob(f"hub/models--{owner}--model/snapshots/*/**/*"))
+
+
+def test_pickled_weights_are_refused_before_anything_is_fetched_and_read_if_allowed(tmp_path: Path) -> None:
+    """Where only a part has them; beside safetensors they are not fetched even then."""
+    pipe: Any = tiny.KINDS["sd_noise"]()
+    pipe.save_pretrained(folder := tmp_path / "model")
+    pipe.unet.save_pretrained(folder / "unet", safe_serialization=False)
+    for safe in (folder / "unet").glob("*.safetensors"):
+        safe.rename(safe.with_suffix(".fp16.safetensors"))  # a variant that nobody asks for
+    (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"the same weights pickled")
+    with served({"some/pickled": folder}) as server:
+        refused, _ = json.loads(run(server, tmp_path / "home", PICKLED, "some/pickled"))
+        before = [name for _, name in server.given]
+        allowed = json.loads(run(server, tmp_path / "home", PICKLED, "some/pickled", "allow"))
+        given = [name for _, name in server.given]
+    assert "'some/pickled' has pickled weights" in refused and "--allow-pickle" in refused
+    assert set(before) <= {"model_index.json", "unet/config.json", "vae/config.json"}
+    assert allowed == [pytest.approx(float(pipe.unet.conv_in.weight.detach().sum()))] * 2, "offline, too"
+    assert [name for name in given if name.endswith(".bin")] == ["unet/diffusion_pytorch_model.bin"]
+    assert "vae/diffusion_pytorch_model.safetensors" in given
+
+
+def test_which_folders_have_pickled_weights_alone() -> None:
+    files = [
+        "a/model.bin",
+        "a/model.safetensors",
+        "b/model-1-of-2.bin",
+        "b/model.fp16.safetensors",
+        "c/x.json",
+    ]
+    assert only_pickled([*files, "d/model.fp16.bin", "model.ckpt"]) == {"b", ""}
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import importlib.util
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipelines.errors import FieldError, ModelError
-from pipelines.loading import LoadOptions, Lora, load_pipeline
-from pipelines.loading.failures import sentence
+from pipelines.loading import LoadOptions, Lora, load, load_pipeline
+from pipelines.loading.failures import is_out_of_memory, sentence
 from pipelines.loading.load import told
 from pipelines.loading.placing import SPARE, choose_offload, place
 from pipelines.models import card
@@ -159,6 +160,39 @@ def test_int8_weights(folder: Path) -> None:
     # the half of one of 127 levels either way, of each row's largest weight
     off = (ours.dequantize() - theirs).detach().abs().amax(1)
     assert float(off.max()) > 0 and bool((off <= theirs.abs().amax(1) / 127).all())
+
+
+@pytest.mark.parametrize("where", ["place", "add_loras"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_too_little_memory_to_load(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, where: str, wrapped: bool
+) -> None:
+    """A CPU's allocator says so in an error of no class of its own, which diffusers wraps where it reads a file."""
+
+    def full(*_: Any) -> None:
+        try:
+            torch.empty(2**50)
+        except RuntimeError as error:
+            if not wrapped:
+                raise
+            raise OSError("Unable to load weights from checkpoint file") from error
+
+    monkeypatch.setattr(load, where, full)
+    with pytest.raises(ModelError, match="too little free memory to load model"):
+        load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (OSError(errno.ENOENT, "No such file"), False),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_too_little_memory_is_told_from_the_rest(error: Exception, is_so: bool) -> None:
+    assert is_out_of_memory(error) == is_so
 
 
 def test_a_full_disk_is_told_from_the_rest() -> None:

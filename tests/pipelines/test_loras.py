@@ -108,6 +108,18 @@ def test_one_made_for_another_model(tmp_path: Path) -> None:
         add_loras(tiny.sd_noise(), LoadOptions(loras=(Lora(str(file)),)), lambda done, total: None)
 
 
+def test_too_little_memory_is_not_the_wrong_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU's allocator says so in a plain error."""
+    file = saved(tiny.sd_noise(), tmp_path, 1)
+    monkeypatch.setattr(
+        tiny.StableDiffusionPipeline, "load_lora_weights", lambda *_, **__: torch.empty(2**50)
+    )
+    with pytest.raises(ModelError, match="too little free memory"):
+        load_pipeline(card(str(model)), LoadOptions(device="cpu", loras=(Lora(str(file)),)))
+
+
 STORY = """
 import json, sys
 import huggingface_hub.constants
@@ -135,6 +147,7 @@ print(json.dumps(found))
 def test_from_the_hub_with_progress_and_a_sentence_a_cause(model: Path, tmp_path: Path) -> None:
     lora, pickles, several = (tmp_path / name for name in ("lora", "pickles", "several"))
     file = saved(tiny.sd_noise(), lora, 1)
+    (lora / "README.md").write_text("not fetched, and missed by nobody where the hub cannot be asked")
     pickles.mkdir()
     (pickles / "a.bin").write_bytes(b"x")
     several.mkdir()

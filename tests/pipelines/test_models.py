@@ -122,6 +122,15 @@ def test_unknown_names(name: str) -> None:
         card(name)
 
 
+@pytest.mark.parametrize("name", ["models/foo.safetensors", "./foo.safetensors", "my-models/v1.5.ckpt"])
+def test_a_file_that_is_not_there_is_not_asked_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("pipelines.loading.fetch.fetch_file", lambda repo, *_: asked.append(repo))
+    with pytest.raises(ModelError, match="is not on this machine; check its path") as error:
+        card(name)
+    assert name in str(error.value) and not asked
+
+
 def test_unknown_families() -> None:
     with pytest.raises(UnsupportedError, match=r"'painting'.*sd, sdxl"):
         family("painting")

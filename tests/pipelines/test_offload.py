@@ -13,12 +13,25 @@ import accelerate
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
+from pipelines.attention.kernel import Kernel
 from pipelines.engine import Engine
+from pipelines.errors import Cancelled
 from pipelines.job import _report
 from pipelines.loading import LoadOptions
+from pipelines.methods import methods_for
+from pipelines.methods.base import Inputs, Method, Run, Step
+from pipelines.methods.confine import Confine
+from pipelines.methods.harmonize import Harmonize
+from pipelines.methods.layer_attention import LayerAttention
+from pipelines.methods.layer_control import LayerControl
+from pipelines.methods.negtome import Avoid, Spread
+from pipelines.methods.reference_rows import ReferenceRows
+from pipelines.methods.watch import Watch
 from pipelines.pictures import PictureStore
-from tests.pipelines import tiny
+from pipelines.sampling import sample
+from tests.pipelines import control, tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.test_adapters import everything
 
@@ -85,6 +98,64 @@ def test_a_device_map_runs_all_methods(store: PictureStore, tmp_path: Path) -> N
         stock = tiny.pictures(engine, tiny.collage_request(store, folder, **plainly(loaded)), store)
         assert tiny.moved(found[name][0], stock[0]) > 0.02, "the methods act"
     assert all(np.array_equal(a, b) for a, b in zip(found["map"], found["plain"], strict=True))
+
+
+@pytest.mark.parametrize(("model", "background"), [("sd_noise", 0.6), ("sd_noise", 1.0), ("flux", 1.0)])
+def test_where_a_device_map_puts_the_denoiser_apart(
+    store: PictureStore, model: str, background: float
+) -> None:
+    """Attention's tensors are with the denoiser, those of latents and ControlNets with the rest, up to its first call.
+
+    Its device is "meta" by accelerate's own hook: no picture can come back from there.
+    """
+    kinds: Any = tt if model in tt.KINDS else tiny
+    loaded = Engine(preview_seconds=1e9).adopt(model, kinds.KINDS[model](), kinds.card_for(model))
+    denoiser = loaded.family.denoiser(loaded.pipe)
+    add_hook_to_module(denoiser, AlignDevicesHook(execution_device="meta", io_same_device=True))
+    request = everything(loaded, store)
+    shaped = 0.5 if model == "sd_noise" else 0.0
+    layers = [dataclasses.replace(one, keep_shape=shaped) for one in request.layers]
+    if model == "sd_noise":
+        layers[0] = dataclasses.replace(layers[0], negative="night")
+    avoids = (tiny.avoid(store, layer=0), tiny.avoid(store))
+    request = request.replace(background_harmonize=background, layers=tuple(layers), avoids=avoids)
+    stop, methods = Stop(), methods_for(request)
+    net = control.controlnet(loaded.pipe.unet) if shaped else None
+    parts = (loaded.pipe, loaded.family, loaded.card, request, store)
+    with pytest.raises(Cancelled):
+        sample(*parts, [*methods, Watch(), stop], [7, 8], lambda *_: None, controlnet=net)
+    slots = [*stop.kernel.logit_bias, *stop.kernel.map_output, *stop.kernel.watch]
+    inside = [slot.__self__ for slot in slots]  # type: ignore[attr-defined]
+    asked = {LayerAttention, Avoid, Spread, Watch} | ({Confine} if shaped else set())
+    assert {type(one) for one in inside} == asked
+    assert all(devices(one) == {torch.device("meta")} for one in inside if type(one) is not Spread)
+    outside = [one for one in methods if isinstance(one, Harmonize | LayerControl | ReferenceRows)]
+    assert len(outside) == 2 + bool(shaped) and all(devices(one) == {CPU} for one in outside)
+    assert stop.run.device.type == "meta" and devices([stop.run.clean, stop.run.noise]) == {CPU}
+
+
+class Stop(Method):
+    """Ends a run where the denoiser would be called."""
+
+    order = 99
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        self.run, self.kernel = run, kernel
+
+    def before_forward(self, step: Step, inputs: Inputs) -> None:
+        assert inputs.sample.device == CPU and len(inputs.sample) > step.rows, "with rows of references"
+        raise Cancelled("here")
+
+
+def devices(held: Any) -> set[torch.device]:
+    """Where tensors are that something holds, but for the run that it knows."""
+    if isinstance(held, torch.Tensor):
+        return {held.device}
+    if isinstance(held, dict | Method) or dataclasses.is_dataclass(held):
+        held = (held if isinstance(held, dict) else vars(held)).values()
+    elif not isinstance(held, list | tuple):
+        return set()
+    return {one for each in held if not isinstance(each, Run | Step) for one in devices(each)}
 
 
 def plainly(loaded: Any) -> dict[str, Any]:

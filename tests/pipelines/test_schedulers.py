@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from pipelines import schedulers
 from pipelines.engine import Engine
@@ -76,6 +77,19 @@ def test_predicted_clean_inverts_the_noise(prediction: str, exploding: bool) -> 
     output = {"epsilon": noise, "v_prediction": alpha * noise - sigma * clean, "sample": clean}[prediction]
     found = schedulers.predicted_clean(sample, output, (alpha, sigma), prediction, exploding)
     assert torch.allclose(found, clean, atol=1e-5)
+
+
+def test_predicted_clean_inverts_the_noise_of_a_flow() -> None:
+    """Whose levels add up to 1, and whose output points from clean to noise."""
+    clean, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    level = (0.3, 0.7)
+    sample = schedulers.noised(clean, noise, level, False)
+    found = schedulers.predicted_clean(sample, noise - clean, level, "flow", False)
+    assert torch.allclose(found, clean, atol=1e-5)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[0.7, 0.2])
+    stepped = scheduler.step(noise - clean, scheduler.timesteps[0], sample).prev_sample
+    assert torch.allclose(stepped, schedulers.noised(clean, noise, (0.8, 0.2), False), atol=1e-5)
 
 
 def test_ratio_is_bounded() -> None:

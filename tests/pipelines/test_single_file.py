@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,9 @@ def test_a_whole_model_is_the_folder_it_was_made_of(tmp_path: Path, kind: str) -
         pipe, loaded, ("unet", "vae", "text_encoder", *(["text_encoder_2"] if kind == "sdxl" else []))
     )
     for word in ({"quantize": "int8"}, {"device_map": "balanced"}):
-        with pytest.raises(ModelError, match=f"{next(iter(word))} does not work .* single file"):
+        with pytest.raises(
+            ModelError, match=f"{next(iter(word))} does not work .* single file.*hub id, such as"
+        ):
             load_pipeline(single, LoadOptions(config=str(whole), **word))
 
 
@@ -146,6 +149,23 @@ def test_a_transformer_from_a_file_and_the_rest_from_a_folder(
     loaded = load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(rest)))
     assert type(loaded) is type(pipe)
     assert_same(pipe, loaded, ("transformer", "vae", "text_encoder"))
+
+
+@pytest.mark.parametrize("word", [{"quantize": "int8"}, {"device_map": "balanced"}])
+def test_what_does_not_work_on_a_transformers_file_is_refused(tmp_path: Path, word: dict[str, str]) -> None:
+    """Before the rest is looked for; its model's hub id is named, which can have it."""
+    file = named(tmp_path / "one.safetensors", *KINDS["flux"])
+    with pytest.raises(ModelError, match=r"does not work .* hub id, such as black-forest-labs/FLUX\.1-dev\."):
+        load_pipeline(card(str(file)), LoadOptions(device=None if "device_map" in word else "cpu", **word))
+
+
+def test_nor_on_a_card_that_is_a_file_on_the_hub(tmp_path: Path) -> None:
+    file = named(tmp_path / "one.safetensors", *KINDS["sdxl"])
+    lightning = dataclasses.replace(CARDS["sdxl-lightning"], source=str(file))
+    with pytest.raises(
+        ModelError, match=r"quantize does not work .* such as stabilityai/stable-diffusion-xl"
+    ):
+        load_pipeline(lightning, LoadOptions(device="cpu", quantize="int8"))
 
 
 def test_the_rest_is_asked_for_by_name(tmp_path: Path) -> None:

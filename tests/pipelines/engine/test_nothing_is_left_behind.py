@@ -17,7 +17,7 @@ from pipelines.engine import Engine
 from pipelines.errors import (
     Cancelled,
     ModelError,
-    UnsupportedError,
+    PhraseError,
 )
 from pipelines.events import Progress
 from pipelines.pictures import PictureStore
@@ -104,8 +104,8 @@ class TestNothingIsLeftBehind:
         own.adopt("own", Offloaded(**pipe.components, requires_safety_checker=False), tiny.card_for("own"))
         tiny.result(own, tiny.text_request("own"), store)
         assert freed == [1]
-        with pytest.raises(UnsupportedError):
-            tiny.result(own, tiny.text_request("own", scheduler="heun"), store)
+        with pytest.raises(PhraseError):
+            tiny.result(own, tiny.text_request("own", prompt="a a a a a " * 610), store)
         assert freed == [1, 1]
         assert not own.load("own").lock.locked()
 

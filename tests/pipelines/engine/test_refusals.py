@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,12 @@ from pipelines.errors import (
     UnsupportedError,
 )
 from pipelines.pictures import PictureStore
+from pipelines.request import ImagePromptRequest
 from tests.pipelines import tiny
+
+
+def loaded(*_: Any) -> None:
+    raise AssertionError("it is loaded")
 
 
 class TestRefusals:
@@ -94,10 +101,23 @@ class TestRefusals:
         with pytest.raises(EngineError, match="no picture"):
             tiny.result(own, tiny.text_request("own"), store)
 
-    @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
-    def test_too_little_memory(self, store: PictureStore, pipe: Any, error: type[Exception]) -> None:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory"),
+            RuntimeError("MPS backend out of memory"),
+            None,
+        ],
+    )
+    def test_too_little_memory(self, store: PictureStore, pipe: Any, error: Exception | None) -> None:
+        """As each device says it; None is what a CPU's allocator really says."""
+
         def full(*_: Any) -> None:
-            raise error("out of memory")
+            if error is None:
+                torch.empty(2**50)
+            else:
+                raise error
 
         own = Engine()
         own.adopt("own", pipe, tiny.card_for("own"))
@@ -107,6 +127,47 @@ class TestRefusals:
                 tiny.result(own, tiny.text_request("own"), store)
         finally:
             handle.remove()
+
+    @pytest.mark.parametrize(
+        ("model", "words", "car", "says"),
+        [
+            ("flux", {"scheduler": "flow_euler"}, {"keep_shape": 0.5}, "keep shape cannot"),
+            ("sd21", {}, {"keep_shape": 0.5}, "keep shape needs a ControlNet"),
+            ("flux2", {"scheduler": "flow_euler", "negative_prompt": "rain"}, {}, "negative prompt cannot"),
+            ("sdxl", {"scheduler": "heun"}, {}, "'heun'"),
+            ("sd3", {"scheduler": "flow_euler", "width": 72}, {}, "width is 72"),
+            ("some/folder", {"scheduler": "flow_euler"}, {}, "'flow_euler'"),
+        ],
+    )
+    def test_what_the_card_tells_is_refused_before_anything_is_loaded(
+        self,
+        store: PictureStore,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        model: str,
+        words: dict[str, Any],
+        car: dict[str, Any],
+        says: str,
+    ) -> None:
+        monkeypatch.setattr("pipelines.engine.load_pipeline", loaded)
+        if model == "some/folder":
+            model = str(tmp_path)
+            index = {"_class_name": "StableDiffusionPipeline"}
+            (tmp_path / "model_index.json").write_text(json.dumps(index))
+        request = tiny.text_request(model, **words)
+        if car:
+            request = tiny.collage_request(store, model, car=car, **words)
+        with pytest.raises(UnsupportedError, match=says):
+            tiny.result(Engine(), request, store)
+
+    def test_a_picture_as_prompt_that_no_adapter_is_known_for(
+        self, store: PictureStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipelines.engine.load_pipeline", loaded)
+        asked = ImagePromptRequest(cutout=store.put(tiny.picture(3, 4)), strength=0.5)
+        request = tiny.collage_request(store, "sd21", cat={"image_prompt": asked})
+        with pytest.raises(UnsupportedError, match="no IP-Adapter is known"):
+            tiny.result(Engine(), request, store)
 
     def test_layers_need_a_collage(self, store: PictureStore) -> None:
         with pytest.raises(FieldError, match="collage"):

@@ -270,6 +270,17 @@ def test_a_file_that_does_not_fit_is_said_and_leaves_nothing(
     assert tiny.pictures(engine, request_of(loaded, store, cat={}), store)
 
 
+def test_too_little_memory_for_one_is_said(
+    store: PictureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU's allocator says so in a plain error, which is no fault of the adapter's."""
+    engine = bare(tiny_adapter.save(tmp_path, tiny.KINDS["sd_noise"]().unet))
+    loaded = engine.load("sd_noise")
+    monkeypatch.setattr(type(loaded.pipe), "load_ip_adapter", lambda *_, **__: torch.empty(2**50))
+    with pytest.raises(ModelError, match="too little memory for"):
+        tiny.pictures(engine, request_of(loaded, store), store)
+
+
 def test_files_are_looked_for_before_they_are_read(store: PictureStore, tmp_path: Path) -> None:
     source = tiny_adapter.save(tmp_path, tiny.KINDS["sd_noise"]().unet)
     for wrong, why in (

@@ -72,6 +72,15 @@ def test_the_numbers_of_a_run_use_them(tmp_path: Path, store: PictureStore) -> N
     assert found["spread"]["distance"] != embedded["spread"]["distance"]
 
 
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    """They can run code."""
+    name = saved(tmp_path, "dinov2")
+    torch.save(Encoder(name).model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"cannot be loaded .*safetensors"):
+        features_of(name)
+
+
 def test_other_models_and_missing_ones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="bert model; give one of clip, dinov2"):
         features_of(saved(tmp_path / "bert", "bert"))

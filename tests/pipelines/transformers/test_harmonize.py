@@ -15,6 +15,7 @@ from pipelines.engine import Engine
 from pipelines.methods.base import Method, Run
 from pipelines.methods.harmonize import Harmonize
 from pipelines.pictures import PictureStore
+from pipelines.sampling import sample
 from tests.pipelines import tiny
 from tests.pipelines.runs import sampled, widened
 from tests.pipelines.transformers.runs import TO_THE_END, collage, text
@@ -144,3 +145,22 @@ class TestHarmonize:
         latents = [loaded.family.encode_picture(loaded.pipe, tiny.picture(k))[0] for k in range(4)]
         shown = [previews.preview(one, previews.fit(loaded.family, loaded.pipe), (64, 64)) for one in latents]
         assert not np.array_equal(shown[0], shown[1])
+
+    def test_the_last_prediction_is_where_the_steps_end(
+        self, engine: Engine, store: PictureStore, model: str
+    ) -> None:
+        """What previews show of a flow is what its last step comes to."""
+        ends: list[torch.Tensor] = []
+        shown: list[torch.Tensor] = []
+
+        class End(Method):
+            def after_step(self, index: int, latents: torch.Tensor) -> torch.Tensor:
+                ends.append(latents)
+                return latents
+
+        loaded, request = engine.load(model), text(model)
+        keep = lambda step, steps, clean: shown.append(clean())  # noqa: E731
+        sample(loaded.pipe, loaded.family, loaded.card, request, store, [End()], [7], keep)
+        assert len(shown) == len(ends) == request.steps
+        assert torch.allclose(shown[-1], ends[-1], atol=1e-4)
+        assert not torch.allclose(shown[0], ends[-1], atol=0.1)
