@@ -70,7 +70,7 @@ class Job:
         """The thread's body: errors travel to the reader as they are."""
         try:
             self.run()
-        except Exception as error:  # noqa: BLE001 - a thread must hand every failure to its reader
+        except BaseException as error:  # noqa: BLE001 - whatever ends a thread, its reader waits for it
             if not isinstance(error, DecollageError) and is_out_of_memory(error):
                 self.say(_no_room(self.request, error))
             else:

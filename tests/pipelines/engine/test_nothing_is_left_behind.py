@@ -109,6 +109,21 @@ class TestNothingIsLeftBehind:
         assert freed == [1, 1]
         assert not own.load("own").lock.locked()
 
+    def test_what_ends_the_thread_reaches_its_reader(self, store: PictureStore, pipe: Any) -> None:
+        """Not only what is an `Exception`: the reader would wait for ever."""
+        own = Engine()
+        own.adopt("own", pipe, tiny.card_for("own"))
+
+        def leave(*_: Any) -> None:
+            raise SystemExit(3)
+
+        handle = pipe.unet.mid_block.register_forward_hook(leave)
+        try:
+            with pytest.raises(SystemExit):
+                tiny.result(own, tiny.text_request("own"), store)
+        finally:
+            handle.remove()
+
     @pytest.mark.parametrize("error", [RuntimeError("a part breaks"), torch.OutOfMemoryError("full")])
     def test_what_a_failed_run_computed_is_given_back(
         self, store: PictureStore, pipe: Any, error: Exception
