@@ -211,7 +211,8 @@ def main() -> None:
         "A ratio above 1 is slower than what it is compared with, the stock pipeline where nothing else is said; the "
         "interval is a 95 % bootstrap over pairs of runs in immediate succession, in every second round the other "
         "way round. Of an avoid reference's first render its encoding is a part, of a second render not. Seconds of "
-        "every pair: `family_times.json`, as run, against what, [processor, wall] of both.\n"
+        "every pair: `family_times.json`, as run, against what, [processor, wall] of both. Wall time holds whatever "
+        "else the machine does: processor time is what counts.\n"
     )
     (asked.out / "family_times.md").write_text(page + report(found, settings))
 
