@@ -111,3 +111,27 @@ def test_what_is_open_is_filled_in(user: Driver, cutout: Path) -> None:
     user.button("Undo").click()
     assert (user.doc()["prompt"], user.doc()["variants"]) == ("a car at night", False)
     expect(user.page.get_by_text("Nothing is left open")).to_be_hidden()
+
+
+def test_away_from_a_result_where_a_mask_says(user: Driver, cutout: Path, tmp_path: Path) -> None:
+    """A result is avoided in the next render, and a picture of its shape says what of it counts."""
+    user.upload(cutout)
+    user.render()
+    user.button("Avoid").click()
+    user.tab("Avoid")
+    (avoid,) = user.doc()["avoids"]
+    assert avoid["name"].startswith("seed ") and avoid["mask"] is None
+    user.page.locator("summary", has_text="More").click()
+    with user.page.expect_file_chooser() as chosen:
+        user.button("Mask").click()
+    chosen.value.set_files(cutout)
+    user.wait("document.querySelector('[data-ready]').decollage.store.doc.avoids[0].mask !== null")
+    user.render()
+    saved = user.save("Save")
+    path = tmp_path / saved.suggested_filename
+    saved.save_as(path)
+    collage, library = open_any(path)
+    (avoided,) = collage.avoids
+    assert avoided.mask in library and avoided.picture in library
+    user.button("Take the mask away").click()
+    assert user.doc()["avoids"][0]["mask"] is None

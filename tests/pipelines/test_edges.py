@@ -100,4 +100,5 @@ def test_any_picture(picture: Pixels) -> None:
     for kind in KINDS:
         found = edges(picture, kind)
         assert found.shape == picture.shape[:2] and np.array_equal(picture, before)
-    assert np.array_equal(soft(turned), soft(picture)[::-1, ::-1])
+    apart = soft(turned).astype(int) - soft(picture)[::-1, ::-1]
+    assert np.abs(apart).max() <= 1, "sums from the other end round otherwise"
