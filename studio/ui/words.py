@@ -171,7 +171,8 @@ HINTS: dict[str, str] = {
     "attend_both_ways": "In this model words and picture look at each other. Words that look only at their own layer "
     "let less of the other layers leak into it.",
     "guides": "The same push with another reference. A copy of the collage that is blurred or noisy takes the result "
-    "away from blur or noise; a picture with Avoid below 0 draws it near, what it shows as well as its style.",
+    "away from blur or noise, a picture in a style away from that style; with Avoid below 0 it draws it near, what it "
+    "shows as well as its style.",
     "made": "The picture itself, or a blurred or noisy copy made of it (quality guidance).",
     "spread_by": "Guidance steers the images apart and leaves alone what reads the prompt; the push of the paper moves "
     "both. Without guidance it is always the push.",
