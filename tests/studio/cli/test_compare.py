@@ -24,6 +24,11 @@ from studio.rivals import DEFAULT
 BETWEEN = [name for name in DEFAULT if name not in ("avoid", "vary")]
 
 
+def asked(file: Path, out: Path, model: Path) -> list[str]:
+    """Two images a setting of a tiny model."""
+    return ["compare", str(file), "-o", str(out), "--model", str(model), "--images", "2"]
+
+
 @pytest.fixture
 def file(library: Library, tmp_path: Path) -> Path:
     path = tmp_path / "cats.collage"
@@ -65,18 +70,7 @@ def test_what_is_avoided_is_measured_in_every_setting(
 ) -> None:
     out, reference = tmp_path / "out", tmp_path / "cat.png"
     Image.new("RGB", (32, 32), "orange").save(reference)
-    command = [
-        "compare",
-        str(file),
-        "-o",
-        str(out),
-        "--model",
-        str(tiny_model),
-        "--images",
-        "2",
-        "--seed",
-        "4",
-    ]
+    command = [*asked(file, out, tiny_model), "--seed", "4"]
     command += ["--avoid", f"{reference}:3", "--set", "avoids.cat.threshold=0.5", "--set", "window=1"]
     assert main([*command, "--only", "off", "--only", "avoid", "--only", "vary"]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
@@ -93,18 +87,7 @@ def test_what_is_avoided_is_measured_in_every_setting(
 def test_what_is_finished_is_kept_when_a_later_setting_fails(
     file: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [
-        "compare",
-        str(file),
-        "-o",
-        str(tmp_path),
-        "--model",
-        str(tiny_model),
-        "--images",
-        "2",
-        "--seed",
-        "4",
-    ]
+    command = [*asked(file, tmp_path, tiny_model), "--seed", "4"]
     whole, calls = Engine.render, []
 
     def failing(self: Engine, request: RenderRequest, *given: Any) -> Iterator[Event]:
@@ -122,7 +105,7 @@ def test_what_is_finished_is_kept_when_a_later_setting_fails(
 def test_chosen_settings_and_nothing_overwritten(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    command = ["compare", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--images", "2"]
+    command = asked(file, tmp_path, tiny_model)
     for number in ("", "-2"):
         assert main([*command, "--only", "off", "--only", "cads+variants"]) == 0
         assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
@@ -141,7 +124,7 @@ def test_chosen_settings_and_nothing_overwritten(
 def test_what_is_open_is_filled_in_for_variants_alone(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    command = ["compare", str(file), "-o", str(tmp_path), "--model", str(tiny_model), "--images", "2"]
+    command = asked(file, tmp_path, tiny_model)
     command += ["--seed", "0", "--only", "off", "--only", "variants", "--open"]
     assert main([*command, "--set", "prompt=a cat on a beach"]) == 0
     told = json.loads((tmp_path / "cats-compare.json").read_text())["settings"]
