@@ -150,13 +150,13 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
         f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement, "
         f"{100 * AUTHORS_TIME:g} % more time (authors)."
         f" NegToMe here: {percent(falls)} lower, agreement {common.points(loss)}: "
-        f"{_reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}{_longer(OVERHEAD)}. (The seconds above do not "
-        "tell the methods' cost: off renders its images one by one, NegToMe in one call, and off in one call is timed "
-        "at the end of its row.)\n\n"
+        f"{_reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}{_side_by_side(OVERHEAD)}. "
+        "(The seconds above do not tell the methods' cost: off renders its images one by one, NegToMe in one call, "
+        "and off in one call is timed at the end of its row.)\n\n"
     )
 
 
-def _longer(path: Path) -> str:
+def _side_by_side(path: Path) -> str:
     """Spread's time beside a plain batch in the same call, as the overhead benchmark has it, and its verdict."""
     if not path.is_file():
         return ""

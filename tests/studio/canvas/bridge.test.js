@@ -123,3 +123,16 @@ test("a cut-out that the server does not give is no layer, and is asked for agai
   await app.addCutout(cutout);
   assert.equal(app.store.doc.layers.length, 1);
 });
+
+test("an avoid reference's default alpha is that of its way, and a model without guidance pushes", () => {
+  const { app, props, receive } = studio();
+  props.settings.models[0] = { name: "embedded", hub: null, guidance: 4, usual: { avoid_alpha: 1.5, avoid_push: 0.9 } };
+  const alpha = (more) => {
+    receive("value", opened({ avoid_by: "guidance", guidance: null, ...more }));
+    return app.usualAlpha;
+  };
+  assert.equal(alpha({}), 1.5);
+  assert.equal(alpha({ avoid_by: "push" }), 0.9);
+  assert.equal(alpha({ guidance: 1 }), 0.9);
+  assert.equal(alpha({ guidance: 2 }), 1.5);
+});
