@@ -22,12 +22,11 @@ from tests.benchmarks.negtome_curves import (
     axis_ways,
     best,
     cells,
-    longer_ways,
     spread_ways,
-    window_ways,
 )
 from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mixed, slower
 from tests.benchmarks.negtome_report import page, section
+from tests.benchmarks.negtome_steps import longer_ways, spread_longer_ways, window_ways
 
 SETTINGS = common.protocol("negtome")
 REFERENCE = AvoidRequest(name="reference", picture="0" * 64, alpha=1.0, threshold=0.5)
@@ -77,6 +76,7 @@ def test_every_cell_of_the_curves_can_be_asked_for() -> None:
     for ways in (
         axis_ways(SETTINGS["axes"], REFERENCE),
         longer_ways(SETTINGS["longer"], REFERENCE),
+        spread_longer_ways(SETTINGS["spread_longer"]),
         window_ways(SETTINGS["windows"], layer),
     ):
         assert len({plain.replace(collage="0" * 64, **changes) for changes in ways.values()}) == len(ways)
@@ -145,6 +145,12 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
                 row[name] = one(
                     plain, fewer if lost else hits, **{"whole similarity": [0.6 - 0.1 * alpha * window] * 2}
                 )
+        elif part == "spread_longer":
+            row["off"] = one(plain, hits)
+            for name in [*spread_longer_ways(SETTINGS["spread_longer"])][1:]:
+                alpha, window = (float(word) for word in name.split(" ")[1:])
+                lost = not good or window > 0.9
+                row[name] = one(plain + 0.1 * alpha * window, fewer if lost else hits)
         elif part == "axes":
             row["avoid off"] = one(plain, hits, **{"whole similarity": [0.6, 0.6]})
             for axis in AXES:
@@ -182,6 +188,10 @@ def test_verdicts_follow_the_numbers(part: str) -> None:
     elif part == "longer":
         assert "alpha 3, window 0.6 (0.420;" in good and "| 0.75 | 0.578, 100 %, +0 % |" in good
         assert "No cell keeps" in bad
+    elif part == "spread_longer":
+        assert "By guidance: Least similarity at a loss of at most 2 points: alpha 3, window 0.7" in good
+        assert "By push: Least similarity at a loss of at most 2 points: alpha 0.9, window 0.7" in good
+        assert bad.count("No cell keeps") == 2
     elif part == "windows":
         assert "| noise alone | 0.310 (0.310 to 0.310) |  | 0.200" in good
         assert (

@@ -1,12 +1,12 @@
 """NegToMe, its rivals and their sums, where the truth is known: writes docs/results/negtome.md, its raw JSON and
 unselected contact sheets.
 
-``python -m tests.benchmarks.negtome [spread avoid reach vary curves axes windows longer] [--n 200]``
+``python -m tests.benchmarks.negtome [spread avoid reach vary curves axes windows longer spread_longer] [--n 200]``
 
 All settings of a row share prompt and seeds, and run through the project's own engine. Everything is frozen in
 protocol/negtome.json before a run. Rows are kept one by one, so a stopped run goes on where it was; row k asks prompt
-k mod 20 with the seed number k // 20, so that fewer rows still ask all prompts. ``curves``, ``axes``, ``windows``
-and ``longer`` run on the tuning seed.
+k mod 20 with the seed number k // 20, so that fewer rows still ask all prompts. ``curves``, ``axes``, ``windows``,
+``longer`` and ``spread_longer`` run on the tuning seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.benchmarks.negtome_measures import Row, names_of
 from tests.benchmarks.negtome_report import page, section
 from tests.benchmarks.negtome_scenes import TUNED, counts, frozen
 
-PARTS = ("spread", "avoid", "reach", "vary", "curves", "axes", "windows", "longer")
+PARTS = ("spread", "avoid", "reach", "vary", "curves", "axes", "windows", "longer", "spread_longer")
 
 
 def sheet(part: str, rows: Sequence[Row], folder: Path) -> Image.Image | None:

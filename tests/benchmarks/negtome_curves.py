@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipelines.measure.intervals import Interval, bootstrap
-from pipelines.request import AvoidRequest, LayerRequest
+from pipelines.request import AvoidRequest
 from tests.benchmarks import common
 from tests.benchmarks.negtome_measures import (
     Row,
     Settings,
     agreement,
-    difference,
     fall,
     likeness,
     lost,
@@ -34,8 +33,6 @@ CURVES = (
 released code's."""
 AVOIDS = ("avoid guidance", "avoid push")
 AXES = ("source", "released")
-NOISE, BARELY = "noise alone", 1e-6
-"""Of vary: so little alpha that its noise alone acts."""
 
 
 def cells(own: Settings) -> list[tuple[float, float]]:
@@ -87,80 +84,6 @@ def axis_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
     return ways
 
 
-def longer_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]:
-    """Off, and a picture to avoid by guidance with every alpha in every share of the steps."""
-    ways: dict[str, dict[str, Any]] = {"avoid off": {}}
-    for alpha in own["alphas"]:
-        for window in own["windows"]:
-            avoid = dataclasses.replace(whole, alpha=alpha, window=window)
-            ways[f"longer {alpha:g} {window:g}"] = {"avoids": (avoid,)}
-    return ways
-
-
-def longer(rows: Sequence[Row], settings: Settings) -> str:
-    """Alphas down, shares of the steps across."""
-    own = settings["longer"]
-    near = np.mean([likeness(row["avoid off"]) for row in rows])
-    lines = [
-        [
-            f"{alpha:g}",
-            *(_longer_cell(rows, f"longer {alpha:g} {window:g}") for window in own["windows"]),
-        ]
-        for alpha in own["alphas"]
-    ]
-    headers = ("alpha", *(f"window {window:g}" for window in own["windows"]))
-    return (
-        f"## A picture to avoid, in more of the steps\n\nn = {len(rows)} batches of {settings['images']} on the tuning "
-        f"prompts, by guidance, threshold {settings['avoid']['threshold']:g}. Each cell: similarity to the reference "
-        f"(off: {near:.3f}), the object as asked (off: "
-        f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %), processor seconds more than off.\n\n"
-        f"{common.table(headers, lines)}\n"
-        f"{best(rows, 'longer', settings['loss'], 'avoid off', words=('alpha', 'window'))}\n\n"
-    )
-
-
-def window_ways(own: Settings, layer: LayerRequest) -> dict[str, dict[str, Any]]:
-    """Off, a layer that varies by its noise alone, and every cell: alpha, share of the steps, way."""
-    ways: dict[str, dict[str, Any]] = {
-        "off": {},
-        NOISE: {"layers": (dataclasses.replace(layer, vary=BARELY),)},
-    }
-    for alpha, window, by in own["cells"]:
-        ways[f"alpha {alpha:g} by {by}, window {window:g}"] = {
-            "layers": (dataclasses.replace(layer, vary=alpha),),
-            "window": window,
-            "spread_by": by,
-        }
-    return ways
-
-
-def windows(rows: Sequence[Row], settings: Settings) -> str:
-    """A line a setting, each also against the noise alone."""
-    own = settings["windows"]
-    lines = []
-    for name in names_of(rows):
-        inside, outside = (
-            common.number(bootstrap([row[name][word] for row in rows])) for word in ("inside", "outside")
-        )
-        more = difference(rows, name, lambda one: float(one["inside"]), NOISE)
-        told = f"{more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
-        lines.append(
-            [
-                name,
-                inside,
-                "" if name in ("off", NOISE) else told,
-                outside,
-                common.percent(agreement(rows, name, "object")),
-            ]
-        )
-    headers = ("", "distance inside", "against the noise alone", "outside", "object")
-    return (
-        f"## What of vary is its noise\n\nn = {len(rows)} batches of {settings['images']} on the tuning prompts; as "
-        f"above, threshold {own['threshold']:g}. The noise alone is vary at {BARELY:g}: shared outside the layer, its "
-        f"own inside.\n\n{common.table(headers, lines)}\n"
-    )
-
-
 def axes(rows: Sequence[Row], settings: Settings) -> str:
     """A table for each axis, and where each costs the same."""
     own = settings["axes"]
@@ -175,7 +98,7 @@ def axes(rows: Sequence[Row], settings: Settings) -> str:
     )
     for axis in AXES:
         kind = f"axis {axis}"
-        text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, _avoid_cell)}\n"
+        text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, avoid_cell)}\n"
         text += f"{best(rows, kind, settings['loss'], 'avoid off')}\n\n"
     near_more, right_more = (_over_cells(rows, own, of) for of in (likeness, _right))
     return text + (
@@ -224,7 +147,7 @@ def curves(rows: Sequence[Row], settings: Settings) -> str:
         f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %).\n\n"
     )
     for kind in AVOIDS:
-        text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, _avoid_cell)}\n"
+        text += f"{kind.capitalize()}.\n\n{_grid(rows, kind, own, avoid_cell)}\n"
         text += f"{best(rows, kind, settings['loss'], 'avoid off')}\n\n"
     rivals = [name for name in names_of(rows) if name.startswith(("cads", "interval"))]
     lines = [
@@ -247,14 +170,9 @@ def _spread_cell(rows: Sequence[Row], name: str) -> str:
     return f"{similar:.3f}, {various:.2f}, {100 * agreement(rows, name).value:.0f} %"
 
 
-def _avoid_cell(rows: Sequence[Row], name: str) -> str:
+def avoid_cell(rows: Sequence[Row], name: str) -> str:
     near = float(np.mean([likeness(row[name]) for row in rows]))
     return f"{near:.3f}, {100 * agreement(rows, name, 'object').value:.0f} %"
-
-
-def _longer_cell(rows: Sequence[Row], name: str) -> str:
-    more = np.median([row[name]["seconds"] / row["avoid off"]["seconds"] - 1 for row in rows])
-    return f"{_avoid_cell(rows, name)}, {100 * more:+.0f} %"
 
 
 def _grid(rows: Sequence[Row], kind: str, own: Settings, cell: Callable[[Sequence[Row], str], str]) -> str:

@@ -22,9 +22,10 @@ from pipelines.request import AvoidRequest, LayerRequest, RenderRequest, Variant
 from presets.recipes.build import WORLD, drawer_store
 from studio.variants import variant
 from tests.benchmarks.effects import draw
-from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, longer_ways, spread_ways, window_ways
+from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, spread_ways
 from tests.benchmarks.negtome_measures import Row, Settings
 from tests.benchmarks.negtome_scenes import TUNED, alternatives_of, counts, prompt_of, scene_of
+from tests.benchmarks.negtome_steps import longer_ways, spread_longer_ways, window_ways
 from tests.benchmarks.overhead import in_one_call
 
 SHEET_ROWS = 3
@@ -307,4 +308,12 @@ class Bench:
         for name, changes in longer_ways(self.settings["longer"], whole).items():
             row[name], pictures = self.seen("longer", k, name, scene, request.replace(**changes), store)
             row[name]["whole similarity"] = self.likeness(request, pictures, store, whole)
+        return row
+
+    def spread_longer(self, k: int) -> Row:
+        """A batch that differs by NegToMe, in more and fewer of the steps."""
+        scene, request, store = self.of_row("spread_longer", k)
+        row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
+        for name, changes in spread_longer_ways(self.settings["spread_longer"]).items():
+            row[name], _ = self.seen("spread_longer", k, name, scene, request.replace(**changes), store)
         return row

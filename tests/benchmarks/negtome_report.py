@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.measure.intervals import bootstrap
 from tests.benchmarks import common
-from tests.benchmarks.negtome_curves import axes, curves, longer, windows
+from tests.benchmarks.negtome_curves import axes, curves
 from tests.benchmarks.negtome_measures import (
     Row,
     Settings,
@@ -29,6 +29,7 @@ from tests.benchmarks.negtome_measures import (
     slower,
 )
 from tests.benchmarks.negtome_scenes import counts
+from tests.benchmarks.negtome_steps import longer, spread_longer, windows
 
 AUTHORS_SPREAD = 1 - 0.780 / 0.812
 """How much the similarity within a batch fell in the authors' table, as a share of what it was."""
@@ -50,6 +51,7 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
         "axes": axes,
         "windows": windows,
         "longer": longer,
+        "spread_longer": spread_longer,
     }
     return parts[part](rows, settings)
 
@@ -57,7 +59,7 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
 def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Path) -> str:
     """The whole page."""
     text = heading
-    for part in ("spread", "avoid", "longer", "reach", "vary", "windows", "curves", "axes"):
+    for part in ("spread", "spread_longer", "avoid", "longer", "reach", "vary", "windows", "curves", "axes"):
         if part in parts:
             text += section(part, parts[part]["rows"], settings)
             rows, whole = len(parts[part]["rows"]), int(np.prod(counts(part, settings)))

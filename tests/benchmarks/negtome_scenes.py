@@ -14,7 +14,7 @@ from pipelines.embedded.training.world import world
 from presets.recipes.build import WORLD
 from tests.benchmarks import common
 
-TUNED = ("curves", "axes", "windows", "longer")
+TUNED = ("curves", "axes", "windows", "longer", "spread_longer")
 """Parts that run on the tuning prompts."""
 
 
