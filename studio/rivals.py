@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 from pipelines.errors import FieldError
 from pipelines.models import shipped
+from studio.defaults import defaults_of, usual_alpha
 from studio.document import Collage
-from studio.to_request import defaults_of, usual_alpha
 from studio.variants import combinations, texts_of, variant
 
 INTERVAL = (0.28, 5.42)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pipelines.loading import LoadOptions, at_hand, controlnet_of, no_shape
 from pipelines.models import shipped
 from studio.compositing import on_canvas
+from studio.defaults import DEFAULTS, defaults_of
 from studio.document import Canvas, Collage, Layer
 from studio.pictures import Library
-from studio.to_request import DEFAULTS, defaults_of
 
 BACKDROP = 0.8
 """The lowest layer is a backdrop when its box covers this share of the canvas."""

@@ -19,7 +19,7 @@ from pipelines.families import families
 from pipelines.models import CARDS
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
-from studio.to_request import DEFAULTS
+from studio.defaults import DEFAULTS
 from tests.benchmarks import common, flops, shapes, text_memo
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt

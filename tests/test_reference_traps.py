@@ -25,8 +25,8 @@ from pipelines.methods.layer_attention import LayerAttention
 from pipelines.methods.negtome import Spread, match, push
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
+from studio.defaults import DEFAULTS
 from studio.references import READY
-from studio.to_request import DEFAULTS
 from tests.pipelines import tiny
 
 OWN = Site(cross=False, part="up")

@@ -26,7 +26,7 @@ class ModelCard:
     ``thin_from`` is the number of tokens of a grid from which on reference tokens are thinned to one of four
     (`methods.thinning`), None for never. ``origin`` says where the defaults come from.
 
-    ``own`` holds defaults of its words in place of those of every model (`studio.to_request.DEFAULTS`): for a few-step
+    ``own`` holds defaults of its words in place of those of every model (`studio.defaults.DEFAULTS`): for a few-step
     model the ``window``, the share of the steps in which NegToMe acts. ``file`` is the one
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.

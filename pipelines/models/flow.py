@@ -12,7 +12,7 @@ _PARTS = ("double", "single")
 _OWN = {"spread_threshold": 0.65}
 """The dataclass of NegToMe's released FLUX code, whatever pushes away."""
 _DISTILLED = {"avoid_alpha": 0.9, "spread_alpha": 0.9}
-"""Guidance that is distilled has no negative branch to pull: NegToMe pushes (`studio.to_request.DEFAULTS`)."""
+"""Guidance that is distilled has no negative branch to pull: NegToMe pushes (`studio.defaults.DEFAULTS`)."""
 
 FLUX = ModelCard(
     name="flux",

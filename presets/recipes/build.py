@@ -27,9 +27,9 @@ from pipelines.embedded.training.world import art_key, world
 from pipelines.errors import FieldError
 from pipelines.models import card
 from presets.recipes.published import SCENES, Cutout, Piece, Published
+from studio.defaults import DEFAULTS
 from studio.document import Avoid, Background, Collage, Layer
 from studio.pictures import Library
-from studio.to_request import DEFAULTS
 
 HERE = Path(__file__).parent.parent
 DRAWER = HERE.parent / "studio" / "drawer"

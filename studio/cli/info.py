@@ -13,11 +13,11 @@ import typer
 from pipelines.measure.numbers import told
 from pipelines.models import shipped
 from studio.cli.files import find, load
+from studio.defaults import defaults_of, usual_alpha
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
 from studio.phrases import place_phrases
 from studio.suggest import Suggestion, picture_sizes, suggest
-from studio.to_request import defaults_of, usual_alpha
 
 
 def info(

@@ -14,12 +14,12 @@ from pipelines.models import CARDS, ModelCard, card
 from pipelines.request import EDGES, MAX_LEVEL
 from studio import pictures
 from studio.canvas.component import address, most_of
+from studio.defaults import RANGES, defaults
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import bounds, field_schema
 from studio.formats import archive, open_any, png
 from studio.references import READY
 from studio.rivals import INTERVAL
-from studio.to_request import RANGES, defaults
 from studio.ui.words import words
 
 DRAWER = Path(__file__).parents[1] / "drawer"

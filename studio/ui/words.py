@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from studio.defaults import DEFAULTS, RANGES
 from studio.document import Collage, Layer
-from studio.to_request import DEFAULTS, RANGES
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 from pipelines.families import family
 from pipelines.families.base import Family
 from pipelines.models import CARDS, ModelCard
-from studio.to_request import DEFAULTS
+from studio.defaults import DEFAULTS
 from tests.benchmarks import common
 
 SD15_UNET: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768}

@@ -17,8 +17,8 @@ from pipelines.models import CARDS, SCHEDULERS, card, shipped
 from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.models.ip_adapter import IPAdapter
 from pipelines.pictures import PictureStore
+from studio.defaults import defaults, defaults_of
 from studio.document import Collage
-from studio.to_request import defaults, defaults_of
 from tests.pipelines import tiny, tiny_transformers
 
 

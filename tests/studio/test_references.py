@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError
-from pipelines.models import card
 from pipelines.pictures import PictureStore
+from studio.defaults import DEFAULTS
 from studio.document import Avoid, Canvas, Collage, Layer
 from studio.pictures import Library
 from studio.references import READY, made
-from studio.to_request import DEFAULTS, Prepared, to_request, usual_alpha
+from studio.to_request import Prepared, to_request
 
 STRIPES = np.zeros((64, 64, 3), np.uint8)
 STRIPES[:, ::2] = 255
@@ -76,26 +76,3 @@ def test_ready_settings_are_avoids_and_only_one_style_pulls() -> None:
         avoid = Avoid(id="a", **fields)
         assert ((avoid.alpha or 0) < 0) == (name == "style")
         assert (avoid.made == "given") == (name in ("style", "unstyle"))
-
-
-@pytest.mark.parametrize(
-    ("model", "changes", "alpha"),
-    [
-        ("embedded", {}, 1.5),
-        ("sdxl", {}, 1.5),
-        ("sdxl", {"avoid_by": "push"}, 0.9),
-        ("sdxl", {"guidance": 1.0}, 0.9),
-        ("sdxl-turbo", {}, 0.9),
-        ("flux", {}, 0.9),
-        ("flux2-klein", {}, 0.9),
-        ("qwen-image", {}, 1.5),
-    ],
-)
-def test_the_usual_alpha_follows_the_way_and_the_guidance(
-    model: str, changes: dict[str, Any], alpha: float
-) -> None:
-    """What guidance does with 1.5 a push does with .9 (docs/results/negtome.md)."""
-    assert usual_alpha("avoid", Collage(model=model, **changes), card(model)) == alpha
-    spread = {"spread_by": changes.get("avoid_by", "guidance")}
-    asked = Collage(model=model, **{**changes, **spread})
-    assert usual_alpha("spread", asked, card(model)) == {1.5: 3.0, 0.9: 0.9}[alpha]

@@ -8,10 +8,10 @@ import pytest
 
 from pipelines.errors import FieldError
 from pipelines.models import card
+from studio.defaults import DEFAULTS
 from studio.document import Avoid, Collage, Layer
 from studio.opening import opened_collage
 from studio.rivals import DEFAULT, INTERVAL, has_alternatives, rivals
-from studio.to_request import DEFAULTS
 
 DIGEST = "a" * 64
 BETWEEN = tuple(name for name in DEFAULT if name not in ("avoid", "vary"))

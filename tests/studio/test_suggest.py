@@ -14,11 +14,11 @@ from PIL import Image
 from pipelines.loading import LoadOptions
 from pipelines.models import card
 from studio.cli import main
+from studio.defaults import DEFAULTS, RANGES, defaults
 from studio.document import Collage, Layer
 from studio.formats import archive
 from studio.pictures import Library
 from studio.suggest import NOTCH, Suggestion, apply, picture_sizes, suggest
-from studio.to_request import DEFAULTS, RANGES, defaults
 
 SIZE = (100, 50)
 WORDS = ("harmonize", "attend_inside", "attend_outside", "feather")

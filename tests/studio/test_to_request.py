@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError, ModelError, PhraseError, PictureError
-from pipelines.models import CARDS, card
+from pipelines.models import card
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
+from studio.defaults import DEFAULTS
 from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.pictures import Library
-from studio.to_request import DEFAULTS, RANGES, Prepared, to_request
+from studio.to_request import Prepared, to_request
 
 CANVAS = Canvas(width=128, height=96)
 CARD = card("embedded")
@@ -149,25 +150,6 @@ def test_negative_words_and_watching(library: Library) -> None:
     assert "two" not in request.prompt + request.negative_prompt
     plain, watched = (prepare(library, box(library), watch=on)[0].request for on in (False, True))
     assert plain.key == watched.key
-
-
-OF = {
-    "spread_alpha": "spread",
-    "spread_push": "spread",
-    "avoid_push": "avoid_alpha",
-    "cads_alpha": "cads",
-}
-"""The word whose range a default has, where it is called otherwise."""
-
-
-def test_defaults_lie_in_their_ranges() -> None:
-    for own in (DEFAULTS, *(one.own for one in CARDS.values())):
-        for word, value in own.items():
-            low, high = RANGES[OF.get(word, word)]
-            assert low <= value <= high
-    assert RANGES["harmonize"] == (0, 1)
-    assert RANGES["avoid_threshold"] == (0.5, 1)
-    assert RANGES["steps"] == (1, 200)
 
 
 def test_the_pictures_are_in_the_store(library: Library) -> None:

@@ -13,8 +13,8 @@ from pipelines.loading import LoadOptions
 from pipelines.models import CARDS, card
 from pipelines.models.ip_adapter import SD15
 from studio.canvas.component import STATIC
+from studio.defaults import DEFAULTS, RANGES
 from studio.document import Avoid, Background, Canvas, Collage, Layer
-from studio.to_request import DEFAULTS, RANGES
 from studio.ui.settings import cutouts, offered_models, preset_names, settings
 from studio.ui.words import WORDS, words
 
