@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ def to_request(
     model = card(collage.model)
     usual = defaults(model)
     composition = compose(collage, library)
-    warnings: list[Warned] = []
+    warnings = [*_too_small(collage, model)]
     kept = _worth_rendering(composition, model.factor, warnings)
     layers = [collage.layers[composition.indices[at]] for at in kept]
     first_seed = _seed(collage, seed)
@@ -136,6 +136,16 @@ def to_request(
     )
     indices = tuple(composition.indices[at] for at in kept)
     return Prepared(request, tuple(warnings), prompt, composition, indices)
+
+
+def _too_small(collage: Collage, model: ModelCard) -> Iterator[Warned]:
+    """Says where a model is asked for far less than it was trained at: a collage has its size, whatever draws it."""
+    size = collage.canvas
+    if max(size.width, size.height) < model.least_side:
+        yield Warned(
+            f"the canvas of {size.width} x {size.height} is small for {model.name!r}, which draws well near "
+            f"{model.side} pixels a side; resize the collage to {model.side}."
+        )
 
 
 def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Warned]) -> tuple[Variant, ...]:

@@ -1,4 +1,4 @@
-"""Options of ``render``, ``compare`` and ``serve`` that say how a model is loaded, and what measures similarity."""
+"""Options that several commands have: how a model is loaded, how large the picture is, what measures similarity."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ Open = Annotated[
         "--open",
         help="Fill in what prompt and words leave open of what the embedded model knows (colours, skin tones, genders, "
         "synonyms), another combination in each image.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIDE|WIDTHxHEIGHT",
+        help="Resize the collage, layers and all, as for a model that draws larger: its longer side, or both.",
     ),
 ]
 Features = Annotated[

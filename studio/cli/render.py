@@ -34,13 +34,13 @@ from pipelines.pictures import PictureStore, Pixels
 from studio.cli import avoiding, options
 from studio.cli.files import find, load, make_folder
 from studio.cli.only import made_alone, name_of, sources
-from studio.cli.settings import apply_settings, named
+from studio.cli.settings import apply_settings, at_size, named
 from studio.document import Collage
 from studio.edit_layer import Edit, edit_layer, read_result
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
-from studio.sizes import size
+from studio.sizes import size as in_words
 from studio.to_request import Prepared, to_request
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def render(
     seed: Annotated[int | None, typer.Option(help="Seed of the first image; image k uses seed + k.")] = None,
     images: Annotated[int | None, typer.Option(help="Number of images, 1 to 16.")] = None,
     model: Annotated[str | None, typer.Option(help="Model: a card's name, hub id, folder or file.")] = None,
+    size: options.Size = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -117,7 +118,7 @@ def render(
     for file, picture in sources(files or [], only, on):
         collage, library = load(file)
         collage = avoiding.with_references(collage.replace(**changes), library, avoid or (), style or ())
-        collage = apply_settings(collage, settings or (), library)
+        collage = at_size(apply_settings(collage, settings or (), library), size)
         if fill:
             filled = opened_collage(collage)
             if filled is collage:
@@ -211,7 +212,9 @@ class _Run:
     def _take(self, event: Event, bar: Bar, task: TaskID) -> None:
         match event:
             case Downloading(model=model, done=done, total=total):
-                bar.update(task, total=total, completed=done, at=f"downloading {model}, {size(done, total)}")
+                bar.update(
+                    task, total=total, completed=done, at=f"downloading {model}, {in_words(done, total)}"
+                )
             case Learning(layer=layer, step=step, steps=steps):
                 bar.update(task, total=steps, completed=step, at=f"learning the look of {layer}")
             case Started(steps=steps, images=images):

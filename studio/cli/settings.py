@@ -14,6 +14,7 @@ from pipelines.errors import DocumentError, FieldError
 from studio.document import Avoid, Collage, Layer
 from studio.field_errors import field_schema
 from studio.pictures import Library
+from studio.resizing import canvas_of, resized
 
 Part = TypeVar("Part", bound=Layer | Avoid)
 PICTURES = ("picture", "mask")
@@ -37,6 +38,16 @@ def apply_settings(collage: Collage, settings: Iterable[str], library: Library) 
         except DocumentError as error:
             raise type(error)(f"--set {setting}: {error}") from None
     return collage
+
+
+def at_size(collage: Collage, size: str | None) -> Collage:
+    """The collage, layers and all, at the size of ``--size`` (`canvas_of`); None leaves it. Raises `FieldError`."""
+    if size is None:
+        return collage
+    try:
+        return resized(collage, canvas_of(size, collage.canvas))
+    except DocumentError as error:
+        raise type(error)(f"--size {size}: {error}") from None
 
 
 def _apply(collage: Collage, setting: str, library: Library) -> Collage:

@@ -4,6 +4,13 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
+  /** The canvas with `side` as its longer side: as `canvas_of` of studio/resizing.py. */
+  function sizeFor(canvas, side) {
+    const longer = Math.max(canvas.width, canvas.height);
+    const sized = (one) => (one === longer ? side : Math.max(64, Math.round((one * side) / longer / 8) * 8));
+    return { width: sized(canvas.width), height: sized(canvas.height) };
+  }
+
   function scenePanel(app) {
     const { store, settings } = app;
     const { words, limits, models } = settings;
@@ -83,6 +90,14 @@
     const width = side("width", "Width");
     const height = side("height", "Height");
 
+    const tooSmall = h("p", { class: "dc-quiet" });
+    const toModel = h("button", {
+      type: "button",
+      class: "dc-button",
+      title: "The whole collage, layers and all, at the size the model was trained at",
+      onclick: () => app.attempt(() => store.resize(sizeFor(store.doc.canvas, model().side))),
+    });
+
     const differing = D.spreadFolds(app);
 
     const by = D.choice(
@@ -133,6 +148,8 @@
         "Picture",
         true,
         h("div", { class: "dc-pair" }, width.element, height.element),
+        tooSmall,
+        toModel,
         h("div", { class: "dc-pair" }, images.element, seed.element),
         randomLabel,
         negative.element,
@@ -166,6 +183,12 @@
       under.show(doc.background.harmonize, app.usual("background_harmonize"));
       width.show(doc.canvas.width);
       height.show(doc.canvas.height);
+      const { side: trained, least_side: least, name } = model();
+      const longer = Math.max(doc.canvas.width, doc.canvas.height);
+      tooSmall.textContent = `${name} draws well near ${trained} pixels a side.`;
+      tooSmall.hidden = longer >= least;
+      toModel.textContent = `Resize to ${trained}`;
+      toModel.hidden = longer === trained;
       differing.show();
       by.show(doc.harmonize_by);
       grow.show(doc.grow);
@@ -178,5 +201,5 @@
     return { element, show };
   }
 
-  Object.assign(D, { scenePanel });
+  Object.assign(D, { scenePanel, sizeFor });
 })();

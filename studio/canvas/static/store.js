@@ -125,6 +125,31 @@
       this.#commit({ ...this.doc, ...change }, { tag });
     }
 
+    /** The collage on a canvas of another size, scaled by as much as still fits: the same as studio/resizing.py. */
+    resize(canvas) {
+      const before = this.doc.canvas;
+      if (same(before, canvas)) return;
+      const factor = Math.min(canvas.width / before.width, canvas.height / before.height);
+      const { scale, feather, grow } = this.limits;
+      const held = (value, [least, most]) => Math.min(most, Math.max(least, value));
+      const layers = this.doc.layers.map((layer) => {
+        const across = [layer.scale_x * factor, layer.scale_y * factor];
+        if (across.some((one) => one !== held(one, scale))) {
+          throw new Refused(`${labelOf(layer)} would be too ${factor > 1 ? "large" : "small"}; change its size first.`);
+        }
+        return {
+          ...layer,
+          x: round(canvas.width / 2 + factor * (layer.x - before.width / 2), PRECISION.x),
+          y: round(canvas.height / 2 + factor * (layer.y - before.height / 2), PRECISION.y),
+          scale_x: round(across[0], PRECISION.scale_x),
+          scale_y: round(across[1], PRECISION.scale_y),
+          feather: (layer.feather ?? null) === null ? null : held(layer.feather * factor, feather),
+        };
+      });
+      const say = `Resized to ${canvas.width} × ${canvas.height}.`;
+      this.#commit({ ...this.doc, canvas, layers, grow: held((this.doc.grow ?? 0) * factor, grow) }, { say });
+    }
+
     /** Another prompt and other words of the visible layers, in order, with alternatives: one step of the history. */
     say(prompt, words) {
       const { prompt: longest, words: most } = this.limits;

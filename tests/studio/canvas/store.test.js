@@ -240,3 +240,29 @@ test("what is filled in is said by prompt and visible layers, in one step of the
   store.undo();
   assert.deepEqual([store.doc.prompt, store.layer(id("car")).prompt], ["", "car"]);
 });
+
+test("a collage is resized as the server does it", () => {
+  // the numbers of tests/studio/test_resizing.py
+  store = new Store(
+    { ...empty(), canvas: { width: 128, height: 64 }, grow: -30 },
+    { layers: 4, avoids: 2, scale: [0.001, 64], feather: [0, 256], grow: [-128, 128] },
+  );
+  store.addLayers([layer("a", { x: 50, y: 30, scale_x: 0.8, scale_y: 0.6, feather: 20 }), layer("b")]);
+  store.resize({ width: 256, height: 512 });
+  const [first, second] = store.doc.layers;
+  assert.deepEqual([first.x, first.y, first.scale_x, first.scale_y], [100, 252, 1.6, 1.2]);
+  assert.deepEqual([first.feather, second.feather, store.doc.grow], [40, null, -60]);
+  store.resize({ width: 2048, height: 4096 });
+  assert.deepEqual([store.doc.layers[0].feather, store.doc.grow], [256, -128]);
+  store.undo();
+  store.undo();
+  assert.deepEqual([store.doc.canvas, store.doc.layers[0].x], [{ width: 128, height: 64 }, 50]);
+});
+
+test("a layer that would be too large is named, and nothing is resized", () => {
+  store = new Store(empty(), { layers: 4, avoids: 2, scale: [0.001, 64], feather: [0, 256], grow: [-128, 128] });
+  store.addLayers([layer("moon", { scale_x: 60 })]);
+  const before = store.doc;
+  assert.throws(() => store.resize({ width: 128, height: 128 }), { message: /moon would be too large/ });
+  assert.equal(store.doc, before);
+});

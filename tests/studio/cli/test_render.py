@@ -102,6 +102,13 @@ def test_an_existing_picture_is_never_overwritten(
     assert (read_pixels(tmp_path / "evening-0-2.png") == read_pixels(tmp_path / "evening-0-3.png")).all()
 
 
+def test_a_collage_is_rendered_at_another_size(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    assert main([*quick(file, tmp_path, tiny_model, steps=1), "--size", "96"]) == 0
+    (made,) = tmp_path.glob("*.png")
+    assert read_pixels(made).shape[:2] == (96, 96)
+    assert open_any(made)[0].canvas.width == 96
+
+
 def test_warnings_go_to_stderr_one_a_line(
     capsys: pytest.CaptureFixture[str],
     collage: Collage,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import FieldError, PictureError
-from studio.cli.settings import apply_settings, named
+from studio.cli.settings import apply_settings, at_size, named
 from studio.document import Avoid, Collage, Layer
 from studio.pictures import Library
 
@@ -136,3 +136,12 @@ def test_fields_of_pictures_take_files(tmp_path: Path) -> None:
         PictureError, match=r"^--set avoids\.far\.mask=missing\.png: the picture 'missing\.png'"
     ):
         apply_settings(COLLAGE, ["avoids.far.mask=missing.png"], library)
+
+
+def test_a_size_that_is_refused_names_the_option() -> None:
+    assert at_size(COLLAGE, None) is COLLAGE
+    assert at_size(COLLAGE, "512").canvas.width == 512
+    with pytest.raises(FieldError, match=r"--size huge: size 'huge' is no size; write"):
+        at_size(COLLAGE, "huge")
+    with pytest.raises(FieldError, match=r"--size 100: canvas: width"):
+        at_size(COLLAGE, "100")
