@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from pipelines.embedded.training.world import COLOURS, world
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
 from presets.recipes.build import WORLD
 from studio.variants import alternatives, variant
-from tests.benchmarks import common, negtome, negtome_report, negtome_scenes
+from tests.benchmarks import common, negtome, negtome_scenes, negtome_seconds
+from tests.benchmarks.negtome import key_of
 from tests.benchmarks.negtome_curves import (
     AVOIDS,
     AXES,
@@ -24,8 +25,9 @@ from tests.benchmarks.negtome_curves import (
     cells,
     spread_ways,
 )
-from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mixed, slower
+from tests.benchmarks.negtome_measures import entropy, entropy_gained, fall, mean, mixed, variety
 from tests.benchmarks.negtome_report import page, section
+from tests.benchmarks.negtome_seconds import beside, more
 from tests.benchmarks.negtome_steps import longer_ways, spread_longer_ways, window_ways
 
 SETTINGS = common.protocol("negtome")
@@ -109,7 +111,7 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
         hits, fewer = [True, True], [True, bool(k % 2)]
         row: dict[str, Any] = {"prompt": f"p{k % 4}", "label": "car"}
         if part == "spread":
-            row["off"] = one(plain, hits, together=1.96, seconds=9.0)
+            row["off"] = one(plain, hits)
             row["negtome"] = one(plain + 0.1, hits if good else fewer)
         elif part == "avoid":
             near = {"whole similarity": [0.6, 0.6], "object similarity": [0.5, 0.5]}
@@ -117,6 +119,9 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
             row["off"] = one(plain, hits, **near)
             row["guidance"] = one(plain, hits if good else fewer, **far)
             row["negative prompt"] = one(plain, hits if good else fewer, **far)
+        elif part == "seconds":
+            for name in SETTINGS["seconds"]["settings"]:
+                row[name] = {"seconds": 2.04 if good else 2.2, "off": 2.0}
         elif part == "vary":
             apart = {"inside": 0.3, "outside": 0.2, "apart": 90}
             row["off"] = one(plain, hits, **apart)
@@ -239,26 +244,66 @@ def test_entropy_is_compared_prompt_by_prompt() -> None:
     assert mixed(found, "negtome").value == 1
 
 
-def test_seconds_stand_beside_their_ratio() -> None:
-    text = section("spread", rows("spread", True), SETTINGS)
-    assert "| 9.0; in one call 2.0 |" in text and "| 2.0 | +2.0 % (+2.0 to +2.0) |" in text
+@pytest.mark.parametrize("first", [True, False])
+def test_each_setting_is_timed_beside_a_plain_batch(monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    clock, order = [0.0], []
+
+    def run(name: str, takes: float) -> None:
+        order.append(name)
+        clock[0] += takes
+
+    monkeypatch.setattr(negtome_seconds.time, "process_time", lambda: clock[0])
+    found = beside(partial(run, "it", 3.0), partial(run, "off", 2.0), first)
+    assert found == {"seconds": 3.0, "off": 2.0} and more(found) == pytest.approx(0.5)
+    assert order == (["it", "off"] if first else ["off", "it"])
 
 
-def test_time_is_judged_where_it_is_measured_side_by_side(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "overhead.json"
-    monkeypatch.setattr(negtome_report, "OVERHEAD", path)
-    assert "; time" not in section("spread", rows("spread", True), SETTINGS)
-    for used, verdict in ((1.02, "**reached**"), (1.05, "**not reached**")):
-        pairs = [
-            {"run": "spread over 4 images", "rounds": [[[used, 9.0], [1.0, 9.0]]]},
-            {"run": "engine, all off", "rounds": [[[9.0, 9.0], [1.0, 9.0]]]},
-        ]
-        path.write_text(json.dumps({"seconds": {"8": pairs, "25": pairs}}))
-        told = section("spread", rows("spread", True), SETTINGS)
-        more = f"{100 * (used - 1):+.1f} %"
-        assert f"; time, side by side (overhead.md): {more} ({more[:-2]} to {more[:-2]}): {verdict}" in told
+def test_whole_prompts_are_drawn_for_an_interval() -> None:
+    """200 rows of 4 prompts are 4 samples, not 200."""
+    found = [{"prompt": f"p{k % 4}", "off": {"vendi": float(k % 4)}} for k in range(200)]
+    one = mean(found, "off", variety)
+    assert one.value == 1.5 and one.low <= 0.75 and one.high >= 2.25
+    apart = [{**row, "prompt": str(k)} for k, row in enumerate(found)]
+    assert mean(apart, "off", variety).low > 1.25
+
+
+def noisy(found: list[dict[str, Any]], name: str, word: str, by: float) -> None:
+    """Moves a setting's number up in some prompts and down in others, whose mean stays."""
+    for row in found:
+        row[name][word] += by * (-1 if row["prompt"] in ("p0", "p1") else 1)
+
+
+def test_what_is_not_beyond_doubt_is_not_said_to_be() -> None:
+    spread = rows("spread", True)
+    noisy(spread, "negtome", "distance", 0.09)
+    assert "**reached**, not beyond doubt." in section("spread", spread, SETTINGS)
+    reach = rows("reach", True)
+    for row in reach:
+        row["guidance, in the layer"]["moved"] = {"inside": 8.0, "outside": 5.0}
+        row["guidance, in the layer"]["moved"]["outside"] += -4 if row["prompt"] == "p0" else 2
+    assert "by guidance **reached**, not beyond doubt" in section("reach", reach, SETTINGS)
+    vary = rows("vary", True)
+    noisy(vary, "vary", "outside", 0.4)
+    assert "agree more than with noise of their own: **not reached**" in section("vary", vary, SETTINGS)
+    taken = rows("seconds", True)
+    noisy(taken, "negtome", "seconds", 0.2)
+    assert "**reached**, not beyond doubt" in section("seconds", taken, SETTINGS)
+    avoid = rows("avoid", True)
+    for row in avoid:
+        low = row["prompt"] in ("p0", "p1")
+        row["guidance"]["whole similarity"] = [0.05 if low else 0.65] * 2
+    assert "guidance: **reached**, not beyond doubt" in section("avoid", avoid, SETTINGS)
+
+
+def test_rows_are_kept_by_what_made_them() -> None:
+    def key(part: str, settings: dict[str, Any] = SETTINGS, weights: str = "w", judge: str = "j") -> str:
+        return key_of(part, settings, weights, judge)
+
+    spread = {**SETTINGS, "spread": {**SETTINGS["spread"], "alpha": 1.0}}
+    assert key("spread", spread) != key("spread") and key("seconds", spread) != key("seconds")
+    assert key("avoid", spread) == key("avoid") != key("avoid", weights="x") != key("avoid", judge="x")
+    assert key("avoid", {**SETTINGS, "steps": 11}) != key("avoid")
+    assert key("avoid", {**SETTINGS, "why": {}}) == key("avoid")
 
 
 def test_a_style_that_all_pictures_share_is_left_out() -> None:
@@ -281,12 +326,7 @@ def test_a_fall_is_a_share_of_what_was() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
-def test_one_call_is_timed_against_one_call() -> None:
-    found = slower(rows("spread", True), "negtome")
-    assert found.value == pytest.approx(2.0 / 1.96 - 1) and found.low <= found.value <= found.high
-
-
-@pytest.mark.parametrize(("part", "whole"), [("vary", 200), ("curves", 16)])
+@pytest.mark.parametrize(("part", "whole"), [("vary", 200), ("curves", 16), ("seconds", 12)])
 def test_a_part_that_is_not_done_says_so(tmp_path: Path, part: str, whole: int) -> None:
     few = rows(part, True)[:5]
     told = page("", {part: {"rows": few}}, SETTINGS, tmp_path)

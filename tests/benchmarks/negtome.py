@@ -1,7 +1,7 @@
 """NegToMe, its rivals and their sums, where the truth is known: writes docs/results/negtome.md, its raw JSON and
 unselected contact sheets.
 
-``python -m tests.benchmarks.negtome [spread avoid reach vary curves axes windows longer spread_longer] [--n 200]``
+``python -m tests.benchmarks.negtome [PART ...] [--n 200]``; parts are those of `PARTS`.
 
 All settings of a row share prompt and seeds, and run through the project's own engine. Everything is frozen in
 protocol/negtome.json before a run. Rows are kept one by one, so a stopped run goes on where it was; row k asks prompt
@@ -25,11 +25,30 @@ from pipelines.measure.features import Features
 from tests.benchmarks import common
 from tests.benchmarks.effects import draw, judge_folder
 from tests.benchmarks.negtome_draw import SHEET_ROWS, Bench
-from tests.benchmarks.negtome_measures import Row, names_of
+from tests.benchmarks.negtome_measures import Row, Settings, names_of
 from tests.benchmarks.negtome_report import page, section
 from tests.benchmarks.negtome_scenes import TUNED, counts, frozen
 
-PARTS = ("spread", "avoid", "reach", "vary", "curves", "axes", "windows", "longer", "spread_longer")
+PARTS = (
+    "spread",
+    "seconds",
+    "avoid",
+    "reach",
+    "vary",
+    "curves",
+    "axes",
+    "windows",
+    "longer",
+    "spread_longer",
+)
+
+
+def key_of(part: str, settings: Settings, weights: str, judge: str) -> str:
+    """What rows of a part were made with: other settings of the part, other weights or another judge, another key."""
+    told = (*PARTS, "about", "why", "loss")
+    shared = {word: value for word, value in settings.items() if word not in told}
+    also = [settings["spread"]] if part == "seconds" else []  # it times spread's settings
+    return common.digest([shared, settings[part], *also, weights, judge])
 
 
 def sheet(part: str, rows: Sequence[Row], folder: Path) -> Image.Image | None:
@@ -74,9 +93,7 @@ def main() -> None:
     raw_path = options.out / "negtome.json"
     raw: dict[str, Any] = json.loads(raw_path.read_text()) if raw_path.exists() else {"parts": {}}
     for part in options.parts or PARTS:
-        told = (*PARTS, "about", "why", "loss")
-        shared = {word: value for word, value in settings.items() if word not in told}
-        key = common.digest([shared, settings[part], weights, judged])
+        key = key_of(part, settings, weights, judged)
         folder = options.rows / f"negtome-{part}-{key}"
         bench = Bench(engine, judge, features, settings, folder)
         _, warm, store = bench.of_row(part, 0)
@@ -86,7 +103,7 @@ def main() -> None:
         rows = common.kept_rows(folder.with_suffix(".jsonl"), count, getattr(bench, part), part)
         raw["parts"][part] = {
             "n": count,
-            "weights": weights,
+            "key": key,
             "protocol": settings[part],
             "machine": common.machine(),
             "rows": rows,
@@ -99,7 +116,7 @@ def main() -> None:
     raw["parts"] = {
         part: one
         for part, one in raw["parts"].items()
-        if (one["weights"], one["protocol"]) == (weights, settings[part])
+        if one.get("key") == key_of(part, settings, weights, judged)
     }
     raw["protocol"] = settings
     raw_path.write_text(json.dumps(raw, separators=(",", ":")) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.measure.intervals import Interval, bootstrap
+from pipelines.measure.intervals import Interval
 from pipelines.request import AvoidRequest
 from tests.benchmarks import common
 from tests.benchmarks.negtome_measures import (
@@ -19,9 +19,12 @@ from tests.benchmarks.negtome_measures import (
     fall,
     likeness,
     lost,
+    mean,
     names_of,
+    over_rows,
     percent,
     similarity,
+    variety,
 )
 
 CURVES = (
@@ -114,14 +117,12 @@ def _right(one: Row) -> float:
 
 def _over_cells(rows: Sequence[Row], own: Settings, of: Callable[[Row], float]) -> Interval:
     """The mean over all cells along the last axis less that along the first, paired by rows."""
-    first, last = (
-        [
-            np.mean([of(row[f"axis {axis} {alpha:g} {threshold:g}"]) for alpha, threshold in cells(own)])
-            for row in rows
-        ]
-        for axis in AXES
-    )
-    return bootstrap([float(b - a) for a, b in zip(first, last, strict=True)])
+
+    def along(row: Row, axis: str) -> float:
+        found = [of(row[f"axis {axis} {alpha:g} {threshold:g}"]) for alpha, threshold in cells(own)]
+        return float(np.mean(found))
+
+    return over_rows(rows, lambda row: along(row, AXES[-1]) - along(row, AXES[0]))
 
 
 def curves(rows: Sequence[Row], settings: Settings) -> str:
@@ -154,7 +155,7 @@ def curves(rows: Sequence[Row], settings: Settings) -> str:
         [
             name,
             percent(fall(rows, name, similarity)),
-            common.number(bootstrap([row[name]["vendi"] for row in rows]), 2),
+            common.number(mean(rows, name, variety), 2),
             common.points(lost(rows, name)),
         ]
         for name in rivals

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.benchmarks.effects import draw
 from tests.benchmarks.negtome_curves import avoid_ways, axis_ways, spread_ways
 from tests.benchmarks.negtome_measures import Row, Settings
 from tests.benchmarks.negtome_scenes import TUNED, alternatives_of, counts, prompt_of, scene_of
+from tests.benchmarks.negtome_seconds import beside
 from tests.benchmarks.negtome_steps import longer_ways, spread_longer_ways, window_ways
 from tests.benchmarks.overhead import in_one_call
 
@@ -126,18 +128,19 @@ class Bench:
         row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
         for name, asked in self.ways(request, scene).items():
             row[name], _ = self.seen("spread", k, name, scene, asked, store)
-        row["off"]["together"] = self.together(request, store)
         return row
 
-    def together(self, request: RenderRequest, store: PictureStore) -> float:
-        """Processor seconds of a plain batch in one call: what NegToMe, whose images need one, is to be held against.
-
-        On a CPU the engine samples images that do not depend on each other one by one, to keep them exact.
+    def seconds(self, k: int) -> Row:
+        """The rivals, spread and their sums, each timed beside a plain batch: all images in one call, as NegToMe's must
+        be and as the engine does on a GPU (on a CPU it draws images that do not act on each other one by one).
         """
-        loaded = self.engine.load(request.model)
-        start = time.process_time()
-        in_one_call(loaded, request, store)
-        return round(time.process_time() - start, 2)
+        scene, request, store = self.of_row("seconds", k)
+        asked, loaded = self.ways(request, scene), self.engine.load(request.model)
+        row: Row = {"prompt": request.prompt}
+        for at, name in enumerate(self.settings["seconds"]["settings"]):
+            run, off = (partial(in_one_call, loaded, asked[which], store) for which in (name, "off"))
+            row[name] = beside(run, off, first=(k + at) % 2 == 0)
+        return row
 
     def avoiding(
         self, part: str, k: int

@@ -1,15 +1,14 @@
-"""The numbers of NegToMe's benchmark. Rows, not pictures, are independent; prompts are, for entropy."""
+"""The numbers of NegToMe's benchmark. Prompts are independent; neither the rows of a prompt nor pictures are."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.measure.intervals import Interval, bootstrap, wilson
+from pipelines.measure.intervals import Interval, bootstrap
 
 Settings = dict[str, Any]
 Row = dict[str, Any]
@@ -20,15 +19,37 @@ def names_of(rows: Sequence[Row]) -> list[str]:
     return [name for name, value in rows[0].items() if isinstance(value, dict)]
 
 
+def _drawn(rows: Sequence[Row], *numbers: Sequence[float]) -> tuple[np.ndarray[Any, Any], ...]:
+    """The sum of each of the lists of ``numbers``, one a row, in each of many draws of as many prompts as there are."""
+    places = {prompt: at for at, prompt in enumerate(dict.fromkeys(row["prompt"] for row in rows))}
+    of_prompt = np.zeros((len(numbers), len(places)))
+    for column, row in enumerate(rows):
+        of_prompt[:, places[row["prompt"]]] += [each[column] for each in numbers]
+    drawn = np.random.default_rng(0).integers(len(places), size=(4000, len(places)))
+    return tuple(each[drawn].sum(1) for each in of_prompt)
+
+
+def over_rows(rows: Sequence[Row], of: Callable[[Row], float]) -> Interval:
+    """The mean of a number of each row, and its percentile bootstrap interval: whole prompts are drawn."""
+    found = [of(row) for row in rows]
+    sums, counts = _drawn(rows, found, [1] * len(rows))
+    low, high = np.percentile(sums / counts, (2.5, 97.5))
+    return Interval(float(np.mean(found)), float(low), float(high), len(rows))
+
+
+def mean(rows: Sequence[Row], name: str, of: Callable[[Row], float]) -> Interval:
+    """The mean over the rows of one setting's number."""
+    return over_rows(rows, lambda row: of(row[name]))
+
+
 def agreement(rows: Sequence[Row], name: str, word: str = "agreement") -> Interval:
     """The share of pictures that show what was asked."""
-    hits = list(itertools.chain.from_iterable(row[name][word] for row in rows))
-    return wilson(sum(hits), len(hits))
+    return mean(rows, name, lambda one: float(np.mean(one[word])))
 
 
 def difference(rows: Sequence[Row], name: str, of: Callable[[Row], float], base: str = "off") -> Interval:
     """Mean over the rows of one setting's number less that of ``base`` in the same row."""
-    return bootstrap([of(row[name]) - of(row[base]) for row in rows])
+    return over_rows(rows, lambda row: of(row[name]) - of(row[base]))
 
 
 def lost(rows: Sequence[Row], name: str, word: str = "agreement", base: str = "off") -> Interval:
@@ -37,14 +58,11 @@ def lost(rows: Sequence[Row], name: str, word: str = "agreement", base: str = "o
 
 
 def fall(rows: Sequence[Row], name: str, of: Callable[[Row], float], base: str = "off") -> Interval:
-    """By what share the mean of a similarity falls against off: a ratio of means, resampled by rows."""
-    before = np.array([of(row[base]) for row in rows])
-    after = np.array([of(row[name]) for row in rows])
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(rows), size=(2000, len(rows)))
-    found = 1 - after[drawn].mean(1) / before[drawn].mean(1)
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(float(1 - after.mean() / before.mean()), float(low), float(high), len(rows))
+    """By what share the mean of a similarity falls against off: a ratio of means, whole prompts resampled."""
+    before, after = ([of(row[which]) for row in rows] for which in (base, name))
+    first, last = _drawn(rows, before, after)
+    low, high = np.percentile(1 - last / first, (2.5, 97.5))
+    return Interval(1 - sum(after) / sum(before), float(low), float(high), len(rows))
 
 
 def entropy(values: Sequence[str]) -> float:
@@ -78,11 +96,12 @@ def _entropies(rows: Sequence[Row], name: str, word: str) -> dict[str, float]:
 
 def mixed(rows: Sequence[Row], name: str) -> Interval:
     """The share of batches in which an open attribute, style among them, has more than one value."""
-    several = []
-    for row in rows:
-        lists = [*row[name]["open"].values(), row[name]["style"]]
-        several.append(any(len({value for value in values if value is not None}) > 1 for values in lists))
-    return wilson(sum(several), len(several))
+
+    def several(one: Row) -> bool:
+        lists = [*one["open"].values(), one["style"]]
+        return any(len({value for value in values if value is not None}) > 1 for values in lists)
+
+    return mean(rows, name, several)
 
 
 def percent(one: Interval) -> str:
@@ -95,25 +114,18 @@ def similarity(one: Row) -> float:
     return 1 - float(one["distance"])
 
 
+def variety(one: Row) -> float:
+    """The Vendi score of a batch."""
+    return float(one["vendi"])
+
+
 def likeness(one: Row) -> float:
     """To the whole picture to avoid: mean over the batch."""
     return float(np.mean(one["whole similarity"]))
 
 
-def seconds(rows: Sequence[Row], name: str) -> float:
-    """Median processor seconds of a batch."""
-    return float(np.median([row[name]["seconds"] for row in rows]))
-
-
-def slower(rows: Sequence[Row], name: str) -> Interval:
-    """By what share a setting takes longer than off; what samples all images in one call than off in one call."""
-    joint = name.startswith("negtome")
-    timed = [
-        {
-            "off": {"seconds": row["off"]["together" if joint else "seconds"]},
-            name: {"seconds": row[name]["seconds"]},
-        }
-        for row in rows
-    ]
-    less = fall(timed, name, lambda one: float(one["seconds"]))
-    return Interval(-less.value, -less.high, -less.low, less.n)
+def reached(true: bool, surely: bool = True) -> str:
+    """``surely``: whether the whole intervals say so, too."""
+    if not true:
+        return "**not reached**"
+    return "**reached**" if surely else "**reached**, not beyond doubt"

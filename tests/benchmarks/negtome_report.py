@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.measure.intervals import bootstrap
 from tests.benchmarks import common
 from tests.benchmarks.negtome_curves import axes, curves
 from tests.benchmarks.negtome_measures import (
@@ -20,30 +19,30 @@ from tests.benchmarks.negtome_measures import (
     entropy_gained,
     fall,
     lost,
+    mean,
     mixed,
     names_of,
     open_entropy,
     percent,
-    seconds,
+    reached,
     similarity,
-    slower,
+    variety,
 )
 from tests.benchmarks.negtome_scenes import counts
+from tests.benchmarks.negtome_seconds import seconds
 from tests.benchmarks.negtome_steps import longer, spread_longer, windows
 
 AUTHORS_SPREAD = 1 - 0.780 / 0.812
 """How much the similarity within a batch fell in the authors' table, as a share of what it was."""
-AUTHORS_TIME = 0.036
-"""How much longer their run with NegToMe took."""
 AUTHORS_AVOID = 0.3457
 """How much the similarity to a reference fell, as reported by the authors; its protocol is not public."""
-OVERHEAD = common.RESULTS / "overhead.json"
 
 
 def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
     """One part's tables and verdicts."""
     parts: Mapping[str, Callable[[Sequence[Row], Settings], str]] = {
         "spread": _spread,
+        "seconds": seconds,
         "avoid": _avoid,
         "reach": _reach,
         "vary": _vary,
@@ -59,7 +58,18 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
 def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Path) -> str:
     """The whole page."""
     text = heading
-    for part in ("spread", "spread_longer", "avoid", "longer", "reach", "vary", "windows", "curves", "axes"):
+    for part in (
+        "spread",
+        "seconds",
+        "spread_longer",
+        "avoid",
+        "longer",
+        "reach",
+        "vary",
+        "windows",
+        "curves",
+        "axes",
+    ):
         if part in parts:
             text += section(part, parts[part]["rows"], settings)
             rows, whole = len(parts[part]["rows"]), int(np.prod(counts(part, settings)))
@@ -73,28 +83,10 @@ def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Pat
             if (folder / f"negtome-{part}.jpg").is_file():
                 text += f"![The first rows, nothing selected](negtome-{part}.jpg)\n\n"
     return text + (
-        "Intervals: 95 %, Wilson for shares, bootstrap over rows for means and differences, over prompts for entropy. "
-        "Seconds are the processor's; NegToMe's are held against a plain batch in one call. Similarity is the cosine "
-        "of features of the embedded world's own CLIP, not of the authors' (DreamSim): only ratios compare.\n"
+        "Intervals: 95 %, bootstrap in which whole prompts are drawn, as rows of one prompt are alike. Similarity is "
+        "the cosine of features of the embedded world's own CLIP, not of the authors' (DreamSim): only ratios "
+        "compare.\n"
     )
-
-
-def _reached(true: bool, surely: bool = True) -> str:
-    """``surely``: whether the whole intervals say so, too."""
-    if not true:
-        return "**not reached**"
-    return "**reached**" if surely else "**reached**, not beyond doubt"
-
-
-def _time(rows: Sequence[Row], name: str) -> list[str]:
-    """Seconds of a batch, and how many more than off."""
-    told = f"{seconds(rows, name):.1f}"
-    if name != "off":
-        return [told, percent(slower(rows, name))]
-    if "together" in rows[0]["off"]:
-        together = np.median([row["off"]["together"] for row in rows])
-        told += f"; in one call {together:.1f}"
-    return [told, ""]
 
 
 def _entropy(rows: Sequence[Row], name: str, word: str) -> str:
@@ -119,12 +111,11 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
         lines.append(
             [
                 name,
-                common.number(bootstrap([similarity(row[name]) for row in rows])),
+                common.number(mean(rows, name, similarity)),
                 "" if off else percent(fall(rows, name, similarity)),
-                common.number(bootstrap([row[name]["vendi"] for row in rows]), 2),
+                common.number(mean(rows, name, variety), 2),
                 common.percent(agreement(rows, name)),
                 "" if off else common.points(lost(rows, name)),
-                *_time(rows, name),
             ]
         )
         entropies = [_entropy(rows, name, word) for word in words]
@@ -138,8 +129,6 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
         "Vendi",
         "object, place, time",
         "against off",
-        "seconds",
-        "more",
     )
     return (
         f"## A batch that differs\n\nn = {len(rows)} batches of {settings['images']}, "
@@ -149,30 +138,10 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
         "What the prompt leaves open, in bits over all pictures of a prompt that show the object, with what was gained "
         f"against off where its interval leaves 0 out; and how many batches hold more than one value.{one_style}\n\n"
         f"{common.table(('', *words, 'mixed batches'), attributes)}\n"
-        f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement, "
-        f"{100 * AUTHORS_TIME:g} % more time (authors)."
-        f" NegToMe here: {percent(falls)} lower, agreement {common.points(loss)}: "
-        f"{_reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}{_side_by_side(OVERHEAD)}. "
-        "(The seconds above do not tell the methods' cost: off renders its images one by one, NegToMe in one call, "
-        "and off in one call is timed at the end of its row.)\n\n"
+        f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement (authors). NegToMe here: "
+        f"{percent(falls)} lower, agreement {common.points(loss)}: "
+        f"{reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}.\n\n"
     )
-
-
-def _side_by_side(path: Path) -> str:
-    """Spread's time beside a plain batch in the same call, as the overhead benchmark has it, and its verdict."""
-    if not path.is_file():
-        return ""
-    pairs = [pair for told in json.loads(path.read_text())["seconds"].values() for pair in told]
-    found = bootstrap(
-        [
-            own[0] / base[0] - 1
-            for pair in pairs
-            if pair["run"].startswith("spread")
-            for own, base in pair["rounds"]
-        ]
-    )
-    verdict = _reached(found.value <= AUTHORS_TIME, found.high <= AUTHORS_TIME)
-    return f"; time, side by side ({path.stem}.md): {percent(found)}: {verdict}"
 
 
 def _avoid(rows: Sequence[Row], settings: Settings) -> str:
@@ -189,12 +158,11 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
         lines.append(
             [
                 name,
-                common.number(bootstrap([near("whole")(row[name]) for row in rows])),
+                common.number(mean(rows, name, near("whole"))),
                 "" if off else percent(falls["whole"]),
                 "" if off else percent(falls["object"]),
                 common.percent(agreement(rows, name, "object")),
                 "" if off else common.points(loss),
-                *_time(rows, name),
             ]
         )
         if not off:
@@ -202,7 +170,7 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
             less = falls["object" if name.endswith("masked") else "whole"]
             best = less.value >= AUTHORS_AVOID and loss.value >= -settings["loss"]
             sure = less.low >= AUTHORS_AVOID and loss.low >= -settings["loss"]
-            verdicts.append(f"{name}: {_reached(best, sure)}")
+            verdicts.append(f"{name}: {reached(best, sure)}")
     headers = (
         "",
         "similarity to the reference",
@@ -210,8 +178,6 @@ def _avoid(rows: Sequence[Row], settings: Settings) -> str:
         "to its object alone",
         "object as asked",
         "against off",
-        "seconds",
-        "more",
     )
     said = "negative prompt"
     beside = []
@@ -247,9 +213,7 @@ def _reach(rows: Sequence[Row], settings: Settings) -> str:
     lines = []
     for name in names_of(rows):
         off = name == "off"
-        moved = [
-            bootstrap([of("moved", where)(row[name]) for row in rows]) for where in ("inside", "outside")
-        ]
+        moved = [mean(rows, name, of("moved", where)) for where in ("inside", "outside")]
         falls = [fall(rows, name, of("near", where)) for where in ("inside", "outside")]
         lines.append(
             [
@@ -277,7 +241,7 @@ def _reach(rows: Sequence[Row], settings: Settings) -> str:
         less = difference(rows, confined, of("moved", "outside"), free)
         inside = difference(rows, confined, of("moved", "inside"), free)
         verdicts.append(
-            f"by {by} {_reached(less.value < 0, less.high < 0)} (outside {less.value:+.1f}, {less.low:+.1f} to "
+            f"by {by} {reached(less.value < 0, less.high < 0)} (outside {less.value:+.1f}, {less.low:+.1f} to "
             f"{less.high:+.1f}; inside {inside.value:+.1f}, {inside.low:+.1f} to {inside.high:+.1f})"
         )
     return (
@@ -295,7 +259,7 @@ def _vary(rows: Sequence[Row], settings: Settings) -> str:
     own = settings["vary"]
     lines = []
     for name in names_of(rows):
-        inside, outside = (bootstrap([row[name][word] for row in rows]) for word in ("inside", "outside"))
+        inside, outside = (mean(rows, name, itemgetter(word)) for word in ("inside", "outside"))
         exact = max(row[name]["apart"] for row in rows)
         lines.append(
             [
@@ -315,8 +279,8 @@ def _vary(rows: Sequence[Row], settings: Settings) -> str:
         f"## One layer that varies\n\nn = {len(rows)} batches of {settings['images']}; vary {own['alpha']:g}; "
         f"distances are 1 − cosine, inside the layer's mask and outside it.\n\n{common.table(headers, lines)}\n"
         f"Outside the layer the images agree more than with noise of their own: "
-        f"{_reached(less.high < 0)} ({common.number(less)}); inside they differ no less: "
-        f"{_reached(more.value >= 0, more.low >= 0)} ({common.number(more)}). Exact where pinned: "
-        f"{_reached(pinned == 0)}. Vary is noise that is shared outside the layer and NegToMe inside it; the next "
+        f"{reached(less.high < 0)} ({common.number(less)}); inside they differ no less: "
+        f"{reached(more.value >= 0, more.low >= 0)} ({common.number(more)}). Exact where pinned: "
+        f"{reached(pinned == 0)}. Vary is noise that is shared outside the layer and NegToMe inside it; the next "
         "part tells the two apart.\n\n"
     )

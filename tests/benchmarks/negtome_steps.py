@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from pipelines.measure.intervals import bootstrap
 from pipelines.request import AvoidRequest, LayerRequest
 from tests.benchmarks import common
 from tests.benchmarks.negtome_curves import avoid_cell, best
@@ -20,9 +20,11 @@ from tests.benchmarks.negtome_measures import (
     fall,
     likeness,
     lost,
+    mean,
     names_of,
     percent,
     similarity,
+    variety,
 )
 
 NOISE, BARELY = "noise alone", 1e-6
@@ -34,7 +36,7 @@ def longer_ways(own: Settings, whole: AvoidRequest) -> dict[str, dict[str, Any]]
     ways: dict[str, dict[str, Any]] = {"avoid off": {}}
     for alpha in own["alphas"]:
         for window in own["windows"]:
-            avoid = dataclasses.replace(whole, alpha=alpha, window=window)
+            avoid = dataclasses.replace(whole, alpha=alpha, threshold=own["threshold"], window=window)
             ways[f"longer {alpha:g} {window:g}"] = {"avoids": (avoid,)}
     return ways
 
@@ -53,7 +55,7 @@ def longer(rows: Sequence[Row], settings: Settings) -> str:
     headers = ("alpha", *(f"window {window:g}" for window in own["windows"]))
     return (
         f"## A picture to avoid, in more of the steps\n\nn = {len(rows)} batches of {settings['images']} on the tuning "
-        f"prompts, by guidance, threshold {settings['avoid']['threshold']:g}. Each cell: similarity to the reference "
+        f"prompts, by guidance, threshold {own['threshold']:g}. Each cell: similarity to the reference "
         f"(off: {near:.3f}), the object as asked (off: "
         f"{100 * agreement(rows, 'avoid off', 'object').value:.0f} %), processor seconds more than off.\n\n"
         f"{common.table(headers, lines)}\n"
@@ -82,7 +84,7 @@ def windows(rows: Sequence[Row], settings: Settings) -> str:
     lines = []
     for name in names_of(rows):
         inside, outside = (
-            common.number(bootstrap([row[name][word] for row in rows])) for word in ("inside", "outside")
+            common.number(mean(rows, name, itemgetter(word))) for word in ("inside", "outside")
         )
         more = difference(rows, name, lambda one: float(one["inside"]), NOISE)
         told = f"{more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
@@ -128,9 +130,9 @@ def spread_longer(rows: Sequence[Row], settings: Settings) -> str:
                 by,
                 alpha,
                 window,
-                common.number(bootstrap([similarity(row[name]) for row in rows])),
+                common.number(mean(rows, name, similarity)),
                 "" if off else percent(fall(rows, name, similarity)),
-                common.number(bootstrap([row[name]["vendi"] for row in rows]), 2),
+                common.number(mean(rows, name, variety), 2),
                 common.percent(agreement(rows, name)),
                 "" if off else common.points(lost(rows, name)),
             ]
