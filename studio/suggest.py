@@ -3,10 +3,11 @@
 The prior is that of Collage Diffusion's interface (its "auto-adjust"): with r the layer's larger side as a share of
 the canvas, Insist 0.2 + 0.4 (1 − r), Stay inside 0.9 − 0.5 r, Harmonize 0.5 + 0.2 r, and 0.4 for the top layer, Keep
 shape 0.3 + 0.6 (1 − r). What covers the canvas from below is treated as the backgrounds of the method's published
-scenes are (noise .8 to .9, attention .1 to .3, shape .1). Feather is ours. Insist and Stay inside are scaled where the
-model's own default differs from that of every model, for what helps one is too much for another. Unlike there, what a
-person has set is never touched, and nothing is set unasked. Keep shape is left out where its ControlNet is not on this
-machine: gigabytes are asked for by hand.
+scenes are (noise .8 to .9, attention .1 to .3, shape .1). Feather is two hundredths of the canvas, what the method's
+code softens by; that it is at most an eighth of the layer's narrow side is ours. Insist and Stay inside are scaled
+where the model's own default differs from that of every model, for what helps one is too much for another. Unlike
+there, what a person has set is never touched, and nothing is set unasked. Keep shape is left out where its ControlNet
+is not on this machine: gigabytes are asked for by hand.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pipelines.loading.fetch import Say, fetch, fetch_model, only_pickled
 from pipelines.loading.libraries import check_libraries
 from pipelines.loading.loras import add_loras
 from pipelines.loading.options import LoadOptions
-from pipelines.loading.placing import choose_device, place, quantization
+from pipelines.loading.placing import check_offload, choose_device, place, quantization
 from pipelines.loading.remarks import silence
 from pipelines.loading.room import check_room, free_memory, weights_of
 from pipelines.loading.single_file import read_file
@@ -44,6 +44,7 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
         )
     silence()
     device = choose_device(options)
+    check_offload(device, options)
     name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)
     try:
         with quiet():

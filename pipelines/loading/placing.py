@@ -41,6 +41,16 @@ def choose_offload(total: int, largest: int, free: int) -> str:
     return "model" if largest * SPARE <= free else "group"
 
 
+def check_offload(device: str, options: LoadOptions) -> None:
+    """`ModelError` where weights are to wait off a device that is the CPU: there is nowhere else for them."""
+    import torch
+
+    if options.offload not in (None, "none") and torch.device(device).type == "cpu":
+        raise ModelError(
+            f"offload {options.offload!r} needs an accelerator, and the device is cpu; leave it out."
+        )
+
+
 def place(pipe: Any, device: str, options: LoadOptions) -> str:
     """Put a pipeline's parts on the device, or have them come there in turn; the offload chosen.
 
@@ -61,8 +71,6 @@ def place(pipe: Any, device: str, options: LoadOptions) -> str:
         offload = (
             choose_offload(sum(sizes), max(sizes), torch.cuda.mem_get_info(device)[0]) if on_cuda else "none"
         )
-    elif offload != "none" and on_cpu:
-        raise ModelError(f"offload {offload!r} needs an accelerator, and the device is cpu; leave it out.")
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif offload == "group":

@@ -1,6 +1,6 @@
 """What a method is, and what it is told.
 
-A method is an object with an ``order`` and any of the six moments below. The engine makes the objects from the
+A method is an object with an ``order`` and any of the five moments below. The engine makes the objects from the
 request, sorts them and calls them; it knows none by name. Everything a method needs is on the `Run` (one call of a
 pipeline) and the `Step` (one call of its denoiser).
 """

@@ -15,7 +15,8 @@ CARD = ModelCard(
     # its self-attention runs at 16×16 and 8×8 tokens only; NegToMe's released rule (32 and up) would never act
     smallest_grid=8,
     negtome_blocks=("down", "mid", "up"),
-    # inside/outside on 24 layouts of tuning seeds, the object in its mask: 0/0 19 %, .2/.4 48 %, .4/.4 38 %, .6/.6 21 %
+    # inside/outside on 24 layouts of tuning seeds, the object in its mask: 0/0 19 %, .2/.4 48 %, .4/.4 38 %
+    # (docs/results/effects.md)
     # NegToMe: the curves of docs/results/negtome.md, of alpha what acts as a push of .9 does, as other models have it;
     # the window: tuning prompts of protocol/effects.json
     own={

@@ -22,7 +22,6 @@ app = typer.Typer(
     help="Build pictures from cut-outs, and pull them away from others.",
     epilog="Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input or usage; "
     "130 interrupted. An error is one line on stderr.",
-    no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -33,11 +32,12 @@ app.command()(serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code; without arguments it prints its help."""
+    given = None if arguments is None else list(arguments)
+    if not (sys.argv[1:] if given is None else given):
+        given = ["--help"]  # typer's own switch for it ends with 0 or 2, by version
     try:
-        code = app(
-            args=None if arguments is None else list(arguments), prog_name="decollage", standalone_mode=False
-        )
+        code = app(args=given, prog_name="decollage", standalone_mode=False)
     except DecollageError as error:
         return _fail(str(error), BAD_INPUT if isinstance(error, DocumentError) else ENGINE_FAILED)
     except (typer.Abort, KeyboardInterrupt):

@@ -31,9 +31,10 @@ Styles = Annotated[
     list[str] | None,
     typer.Option(
         "--style",
-        metavar="FILE[:ALPHA]",
-        help=f"Pull towards a picture: the same as --avoid with alpha {READY['style']['alpha']}. ALPHA above "
-        "0 pushes away from it instead. What it shows comes along, not its style alone. Repeatable.",
+        metavar="WHAT[:ALPHA]",
+        help="Pull towards a picture file or layer:NAME: the same as --avoid with alpha "
+        f"{READY['style']['alpha']}. ALPHA above 0 pushes away from it instead. What it shows comes along, not its "
+        "style alone. Repeatable.",
     ),
 ]
 

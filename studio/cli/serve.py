@@ -35,8 +35,8 @@ def serve(
 ) -> None:
     """Open the studio in the browser, until interrupted.
 
-    Exit codes: 1 the page cannot start, as when the port is taken or features are not found; 130 interrupted, which is
-    how it ends.
+    Exit codes: 1 the page cannot start, as when the port is taken or features are not found; 2 bad input; 130
+    interrupted, which is how it ends.
     """
     how = options.build(
         dtype, device, device_map, offload, quantize, lora, config, controlnet, allow_pickle, ip_adapter

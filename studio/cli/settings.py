@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pipelines.errors import DocumentError, FieldError
-from studio.document import Avoid, Collage, Layer
+from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.field_errors import field_schema
 from studio.pictures import Library
 from studio.resizing import canvas_of, resized
@@ -19,6 +19,44 @@ from studio.resizing import canvas_of, resized
 Part = TypeVar("Part", bound=Layer | Avoid)
 PICTURES = ("picture", "mask")
 """Fields that name pictures."""
+HOMES: dict[str, type[BaseModel]] = {
+    "": Collage,
+    "canvas.": Canvas,
+    "background.": Background,
+    "layers.NAME.": Layer,
+    "avoids.NAME.": Avoid,
+}
+"""What stands before a field of each part."""
+LABELS = (
+    ("Insist", "layers.NAME.attend_inside"),
+    ("Stay inside", "layers.NAME.attend_outside"),
+    ("Without", "layers.NAME.negative"),
+    ("Say which layers were lost", "watch"),
+    ("Words look at", "attend_both_ways"),
+    ("Keep shape by", "edges"),
+    ("Learn look", "layers.NAME.look"),
+    ("Learned words", "layers.NAME.look_vectors"),
+    ("Steps of learning", "layers.NAME.look_steps"),
+    ("Picture as prompt", "layers.NAME.image_prompt"),
+    ("Likeness", "spread_threshold"),
+    ("From which", "spread_match"),
+    ("In which part", "spread_parts"),
+    ("Every n-th part", "spread_every"),
+    ("Compare every part", "exact_match"),
+    ("Noise on the words", "cads"),
+    ("Full above", "cads_high"),
+    ("None below", "cads_low"),
+    ("Brought back", "cads_mix"),
+    ("Guidance in an interval", "guidance_interval"),
+    ("Avoid", "avoids.NAME.alpha"),
+    ("Likeness", "avoids.NAME.threshold"),
+    ("Reference", "avoids.NAME.made"),
+    ("Where", "avoids.NAME.layer"),
+    ("First part of the run", "window"),
+    ("First part of the run", "avoids.NAME.window"),
+    ("Matching", "axis"),
+)
+"""What the page calls fields by quite other names: those of the table in `docs/architecture.md`."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BARE_POINT = re.compile(r"^(-?)\.(?=\d)")
 """Numbers as people write them: JSON wants a 0 before the point."""
@@ -90,6 +128,7 @@ def named(parts: Sequence[Part], name: str, group: str) -> Part:
 
 def _value(model: type[BaseModel], field: str, text: str, library: Library) -> Any:
     """JSON, except for fields that hold text: those take it as it stands, and those of pictures a file's digest."""
+    _look_elsewhere(model, field)
     if text == "null":
         return None
     if field in PICTURES and field in model.model_fields and not _DIGEST.fullmatch(text):
@@ -100,3 +139,14 @@ def _value(model: type[BaseModel], field: str, text: str, library: Library) -> A
         return json.loads(_BARE_POINT.sub(r"\g<1>0.", text))
     except (ValueError, RecursionError):
         return text
+
+
+def _look_elsewhere(model: type[BaseModel], field: str) -> None:
+    """`FieldError` for what is no field of ``model`` but one of another part, or what the page calls a field."""
+    name = field.lower().replace(" ", "_")
+    if name in model.model_fields:
+        return
+    keys = [key for label, key in LABELS if label.lower() == field.lower()]
+    keys += [home + name for home, part in HOMES.items() if name in part.model_fields]
+    if keys:
+        raise FieldError(f"unknown field; did you mean {' or '.join(map(repr, keys))}?")

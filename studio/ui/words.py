@@ -1,4 +1,4 @@
-"""What the page calls things and says about them. Bounds and defaults come from `studio.to_request`."""
+"""What the page calls things and says about them. Bounds and defaults come from `studio.defaults`."""
 
 from __future__ import annotations
 
@@ -62,8 +62,9 @@ WORDS: dict[str, Word] = {
     ),
     "vary": Word(
         "Vary",
-        "This layer differs between the images of a render while the rest stays alike: noise of its own, and NegToMe "
-        "between the images inside it. Needs 2 images or more.",
+        "This layer differs between the images of a render while the rest stays alike: noise of its own, which does "
+        "most of it, and NegToMe between the images inside it, which does more with a longer First part of the run. "
+        "Needs 2 images or more.",
     ),
     "feather": Word(
         "Feather",
@@ -72,7 +73,9 @@ WORDS: dict[str, Word] = {
         step=1,
         curve=2,
     ),
-    "opacity": Word("Opacity", "How much of what lies below shows through.", nullable=False),
+    "opacity": Word(
+        "Opacity", "How much this layer covers what lies below it; at 0 it does not show.", nullable=False
+    ),
     "background_harmonize": Word(
         "Harmonize",
         "How far the model may change the background: 0 keeps it exactly, 1 paints it anew from the prompt.",
@@ -89,7 +92,8 @@ WORDS: dict[str, Word] = {
     "spread": Word(
         "Spread",
         "Pushes the images of one render away from each other, for different compositions (NegToMe within a batch). "
-        "Needs 2 images or more.",
+        "By guidance, and in the embedded model's usual first part of the run, it does little below 3; by push, or "
+        "with a longer First part of the run, it does more. Needs 2 images or more.",
         nullable=False,
     ),
     "spread_threshold": Word(
@@ -98,7 +102,7 @@ WORDS: dict[str, Word] = {
     ),
     "spread_every": Word(
         "Every n-th part",
-        "Compares with every n-th part of the other images only: faster, a little rougher.",
+        "Compares with every n-th part of the other images only: faster, and rougher.",
         1,
         nullable=False,
     ),
@@ -121,8 +125,8 @@ WORDS: dict[str, Word] = {
     ),
     "window": Word(
         "First part of the run",
-        "Avoid and Spread act in this share of the steps, from the first on, when the composition forms (t_start and "
-        "t_end in NegToMe).",
+        "Avoid, Spread and the push of Vary act in this share of the steps, from the first on, when the composition "
+        "forms (t_start and t_end in NegToMe).",
     ),
     "grow": Word(
         "Grow",
@@ -177,7 +181,7 @@ HINTS: dict[str, str] = {
     "spread_by": "Guidance steers the images apart and leaves alone what reads the prompt; the push of the paper moves "
     "both. Without guidance it is always the push.",
     "exact_match": "Every part of the other images, and of references, is compared. Off, only one of four is, on grids "
-    "so fine that the model's card says so: faster, a little rougher. Elsewhere both are the same.",
+    "so fine that the model's card says so: faster, and rougher. Elsewhere both are the same.",
     "spread_match": "What an image is pushed away from. The first of the batch is the paper's rule; it then does not "
     "move itself.",
     "spread_parts": "In which part of the model the images push each other.",

@@ -123,9 +123,18 @@ def test_a_missing_package_is_named(folder: Path) -> None:
         load_pipeline(card(str(folder)), LoadOptions(quantize="bnb4"))
 
 
-def test_offload_on_a_cpu_is_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match="needs an accelerator"):
-        load_pipeline(card(str(folder)), LoadOptions(device="cpu", offload="model"))
+@pytest.mark.parametrize("offload", ["model", "group"])
+def test_offload_on_a_cpu_is_refused_before_anything_is_fetched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, offload: str
+) -> None:
+    monkeypatch.setattr(load, "fetch_model", lambda *_, **__: pytest.fail("the model is fetched"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for source in (str(folder), "flux-schnell"):
+        for device in ("cpu", None):
+            with pytest.raises(ModelError, match="needs an accelerator"):
+                load_pipeline(card(source), LoadOptions(device=device, offload=offload))
+    assert load_pipeline(card(str(folder)), LoadOptions(device="cpu", offload="none")).device.type == "cpu"
 
 
 def test_pickles_only_by_flag(folder: Path, tmp_path: Path) -> None:

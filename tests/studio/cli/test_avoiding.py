@@ -54,9 +54,10 @@ def test_made_of_the_collage(collage: Collage, library: Library) -> None:
 
 
 def test_a_style_pulls(collage: Collage, library: Library, file: Path) -> None:
-    ready, own = with_references(collage, library, [], [str(file), f"{file}:-1"]).avoids
-    assert (ready.alpha, own.alpha) == (READY["style"]["alpha"], -1)
-    assert ready.name == "old result"
+    asked = [str(file), f"{file}:-1", "layer:one"]
+    ready, own, layer = with_references(collage, library, [], asked).avoids
+    assert (ready.alpha, own.alpha, layer.alpha) == (READY["style"]["alpha"], -1, READY["style"]["alpha"])
+    assert (ready.name, layer.picture) == ("old result", collage.layers[0].picture)
 
 
 def test_what_was_there_stays_and_nothing_asked_changes_nothing(collage: Collage, library: Library) -> None:

@@ -56,10 +56,19 @@ def test_help_is_printed_and_tells_the_exit_codes(
     assert said.err == ""
 
 
+def test_alone_it_prints_its_help(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["decollage"])
+    for arguments in ((), None, ("--help",)):
+        assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and said.out.count("Exit codes:") == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "Missing command"),
         (("paint",), "paint"),
         (("render",), "Missing"),
         (("render", "x.collage"), "Missing option"),
@@ -67,6 +76,7 @@ def test_help_is_printed_and_tells_the_exit_codes(
         (("info",), "Missing"),
         (("info", "x", "--bogus"), "--bogus"),
         (("serve", "--port", "0"), "--port"),
+        (("serve", "--dtype", "int3"), "dtype is 'int3'"),
     ],
 )
 def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], why: str) -> None:

@@ -1,4 +1,4 @@
-"""Bounds and defaults on the page are those of the document and of `to_request`."""
+"""Bounds and defaults on the page are those of the document and of `studio.defaults`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ FROM_ELSEWHERE = ("steps", "guidance", "look_vectors", "look_steps")
 """Words that the model card, or the layer's words, give a default."""
 NOT_ON_THE_PAGE = {"version": "says how a file is written; nobody sets it"}
 """Fields of the document, and why the page leaves them alone."""
+SHOWN_ONLY = {
+    "mask": "a cut-out brings its own alpha; what a preset, a file or `--set` gives beside it is drawn",
+    "clip": "no tool of the page draws a polygon; presets have some, and `--set` sets them",
+}
+"""Fields of a layer that the page draws and no control sets or clears, and why."""
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -94,13 +99,24 @@ def test_the_drawer_is_there_and_each_file_too() -> None:
 
 @pytest.mark.parametrize("part", [Collage, Layer, Avoid, Background, Canvas])
 def test_every_field_of_the_document_is_on_the_page_or_listed(part: type[BaseModel]) -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(STATIC.glob("*.js")))
-    code = re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*", "", source, flags=re.DOTALL)
-    there = set(re.findall(r"\w+", code))
+    there = names_in("*.js")
     fields = set(part.model_fields)
     assert {"spread_every", "harmonize"} < there and "exact_mach" not in there
     assert fields - there - set(NOT_ON_THE_PAGE) == set()
     assert not there & set(NOT_ON_THE_PAGE), "what the page has needs no excuse"
+
+
+def test_fields_that_are_only_shown_are_drawn_and_have_no_control() -> None:
+    assert set(SHOWN_ONLY) <= set(Layer.model_fields) & names_in("pictures.js")
+    assert {"negative", "feather", "look"} < names_in("inspector.js")
+    assert not set(SHOWN_ONLY) & (names_in("inspector.js") | names_in("tools.js") | names_in("scene.js"))
+
+
+def names_in(files: str) -> set[str]:
+    """All words in the code of the page's files of that name, without comments."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(STATIC.glob(files)))
+    code = re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*", "", source, flags=re.DOTALL)
+    return set(re.findall(r"\w+", code))
 
 
 def test_presets_begin_with_the_one_for_a_fresh_page() -> None:
