@@ -74,11 +74,12 @@ def test_cards_have_a_family(name: str) -> None:
 
 def test_the_page_about_models_tells_the_cards() -> None:
     told = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-    rows = [line for line in told.splitlines() if line.startswith("| `") and line.count("|") == 6]
+    rows = [line for line in told.splitlines() if line.startswith("| `") and line.count("|") == 7]
     assert len(rows) == len(CARDS)
     for one, row in zip(CARDS.values(), rows, strict=True):
-        name, source, steps, guidance, window = (cell.strip(" `") for cell in row.split("|")[1:-1])
-        assert (name, int(steps), float(guidance)) == (one.name, one.steps, one.guidance)
+        name, source, side, steps, guidance, window = (cell.strip(" `") for cell in row.split("|")[1:-1])
+        assert (name, int(side), int(steps)) == (one.name, one.side, one.steps)
+        assert float(guidance) == one.guidance
         assert source == one.source or one.name == "embedded"
         assert float(window.split()[0]) == defaults(one)["window"]
 
