@@ -30,24 +30,34 @@ def match(
     ``allowed`` (M,) bool leaves reference tokens out. ``axis="source"`` is the paper's wording: the largest over the
     reference for each source token. ``"released"`` repeats the released code, which takes the largest over the
     *source* for each reference token and reads that index in the reference (needs N = M; kept for comparison).
+
+    In float32 whatever the features are, and at most 1: half precision makes NaN of a token of zeros, which is then
+    everybody's largest, and cosines above 1, which a threshold of 1 would let through.
     """
-    unit_reference = torch.nn.functional.normalize(reference, dim=-1)
-    unit_source = torch.nn.functional.normalize(source, dim=-1)
+    unit_reference = _unit(reference)
     if axis == "released":
-        similarity = unit_source @ unit_reference.T
-        if allowed is not None:
-            similarity = similarity.masked_fill(~allowed[None], float("-inf"))
-        best, index = similarity.max(dim=-2)
-        return best, index
-    best_parts, index_parts = [], []
-    for start in range(0, len(unit_source), CHUNK):
-        similarity = unit_source[start : start + CHUNK] @ unit_reference.T
-        if allowed is not None:
-            similarity = similarity.masked_fill(~allowed[None], float("-inf"))
-        best, index = similarity.max(dim=-1)
-        best_parts.append(best)
-        index_parts.append(index)
-    return torch.cat(best_parts), torch.cat(index_parts)
+        return _largest(_unit(source), unit_reference, allowed, dim=-2)
+    parts = [
+        _largest(_unit(source[start : start + CHUNK]), unit_reference, allowed, dim=-1)
+        for start in range(0, len(source), CHUNK)
+    ]
+    best, index = zip(*parts, strict=True)
+    return torch.cat(best), torch.cat(index)
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(features.float(), dim=-1)
+
+
+def _largest(
+    source: torch.Tensor, reference: torch.Tensor, allowed: torch.Tensor | None, dim: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest cosine of unit vectors along ``dim`` of (source, reference), and its index there."""
+    similarity = source @ reference.T
+    if allowed is not None:
+        similarity = similarity.masked_fill(~allowed[None], float("-inf"))
+    best, index = similarity.max(dim=dim)
+    return best.clamp_max(1), index
 
 
 def push(
