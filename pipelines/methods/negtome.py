@@ -145,21 +145,18 @@ class Spread(_InSelfAttention):
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         super().begin(run, kernel)
-        self._alphas: dict[tuple[int, int], torch.Tensor] = {}
-
-    def _alpha(self, grid: tuple[int, int]) -> float | torch.Tensor:
-        """One number, or one for each token where layers vary."""
-        run = self._run
         layers = varying_layers(run)
-        if not layers:
-            return run.request.spread
-        if grid not in self._alphas:
-            self._alphas[grid] = token_alpha(run.request.spread, layers, varying_masks(run), grid)
-        return self._alphas[grid]
+        # one for each token where layers vary; all at once, as in `Avoid.begin`
+        self._alphas: dict[tuple[int, int], torch.Tensor] = {}
+        if layers:
+            masks = varying_masks(run)
+            self._alphas = {
+                grid: token_alpha(run.request.spread, layers, masks, grid) for grid in grids(run.latent_size)
+            }
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
-        alpha = self._alpha(grid)
+        alpha = self._alphas[grid] if self._alphas else request.spread
         if isinstance(alpha, torch.Tensor):
             alpha = alpha.to(features.dtype)
         branches = step.branches
