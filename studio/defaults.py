@@ -116,10 +116,13 @@ def defaults(model: ModelCard) -> Mapping[str, float]:
 def usual_alpha(of: Literal["avoid", "spread"], collage: Collage, model: ModelCard | None) -> float:
     """The default alpha of an avoid reference, or of spread, by the collage's way; None: no card ships here.
 
-    A model without guidance pushes whatever the way is.
+    Without a negative branch it pushes whatever the way is: the model's card says from which guidance on there is one,
+    and of a model whose card does not ship here what is so of most is supposed.
     """
     usual = DEFAULTS if model is None else defaults(model)
     by = collage.avoid_by if of == "avoid" else collage.spread_by
-    guidance = collage.guidance if collage.guidance is not None or model is None else model.guidance
-    pushes = by == "push" or (guidance is not None and guidance <= 1)
-    return usual[f"{of}_push" if pushes else f"{of}_alpha"]
+    if model is None:
+        steers = collage.guidance is None or collage.guidance > 1
+    else:
+        steers = model.steers(model.guidance if collage.guidance is None else collage.guidance)
+    return usual[f"{of}_alpha" if by == "guidance" and steers else f"{of}_push"]

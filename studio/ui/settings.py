@@ -122,6 +122,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
         "scheduler": one.scheduler,
         "steps": one.steps,
         "guidance": one.guidance,
+        "steers_above": one.steers_above,
         "usual": defaults(one),
         "side": one.side,
         "look": one.family in LOOK_FAMILIES,
