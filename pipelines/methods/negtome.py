@@ -234,10 +234,11 @@ class Avoid(_InSelfAttention):
     By "guidance": the rows of the negative branch are pulled towards the reference, f + α (r − f) / max(1, s), so that
     guidance steers the picture away. Ours, because the prompt's rows keep their features: at strong settings less of
     what the prompt asks for is lost, at gentle ones the two are alike (docs/architecture.md). The guided output
-    c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the weight
-    that a push of the picture itself has; it is never under 1, lest a guidance near 1 pull without bound. Without
-    guidance there is no such branch, and it is a push; in a step that a guidance interval leaves out it is a push
-    divided in the same way, as an α that is right for guidance would there be s times too much for the features.
+    c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the same
+    weight at every guidance from 2 on (s of 1), that of a push of the picture itself. It is never under 1, lest a
+    guidance near 1 pull without bound: there the weight is s, and shrinks with the guidance. Without guidance there is
+    no such branch, and it is a push; in a step that a guidance interval leaves out it is a push divided in the same
+    way, as an α that is right for guidance would there be s times too much for the features.
     """
 
     order = 40
