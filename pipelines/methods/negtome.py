@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
+from pipelines.methods.acting import is_large_enough
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of, grids
 from pipelines.methods.thinning import picked, thinned, thins
 from pipelines.methods.vary import token_alpha, varying_layers, varying_masks
@@ -105,7 +106,7 @@ class _InSelfAttention(Method):
         else:
             places = slice(0, out.shape[2])
             grid = grid_of(out.shape[2], step.latent_size)
-            if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
+            if grid is None or not is_large_enough(grid, self._run.card, step.latent_size):
                 return out
         image = out[:, :, places]
         rows, heads, tokens, size = image.shape
