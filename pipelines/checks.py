@@ -12,6 +12,7 @@ from pipelines.request import RenderRequest
 
 if TYPE_CHECKING:
     from pipelines.engine import Loaded
+    from pipelines.sampling import Plan
 
 
 def check_pictures(request: RenderRequest, pictures: PictureStore) -> None:
@@ -39,7 +40,7 @@ def check_pictures(request: RenderRequest, pictures: PictureStore) -> None:
             )
 
 
-def in_vain(request: RenderRequest, loaded: Loaded) -> Iterator[Warned]:
+def in_vain(request: RenderRequest, loaded: Loaded, how: Plan) -> Iterator[Warned]:
     """What can have no effect in this run. Raises `PhraseError` where a layer's own words are cut off."""
     family, pipe = loaded.family, loaded.pipe
     if request.spread and request.images == 1:
@@ -71,6 +72,18 @@ def in_vain(request: RenderRequest, loaded: Loaded) -> Iterator[Warned]:
                 f"layer {name!r} is frozen, so avoid {avoid.name!r} cannot change it; raise harmonize.", name
             )
     yield from _nowhere(request, loaded)
+    start = 1 - how.first / how.steps
+    if request.cads and how.count and start <= request.cads_low:
+        yield Warned(
+            f"cads acts above {request.cads_low:.2g} of the schedule, and this run starts at {start:.2g}; lower "
+            f"cads_low{' or raise harmonize' if start < 1 else ''}."
+        )
+    if request.guidance_interval is not None and not family.guided(pipe, request):
+        above = loaded.card.steers_above
+        yield Warned(
+            "guidance_interval has no guidance to confine; "
+            + ("leave it off." if above is None else f"raise guidance above {above:g}, or leave it off.")
+        )
     told = [request.of_image(image) for image in range(len(request.variants) or 1)]
     # a layer whose own words are cut off is an error, and said first
     for one in told:

@@ -91,3 +91,42 @@ def test_an_avoid_in_a_frozen_layer(engine: Engine, store: PictureStore) -> None
     ]
     for one in (tiny.avoid(store), tiny.avoid(store, layer=0), tiny.avoid(store, layer=1, alpha=0.0)):
         assert said(engine, request.replace(avoids=(one,)), store) == []
+
+
+class TestCads:
+    def test_a_run_that_starts_too_late(self, engine: Engine, store: PictureStore) -> None:
+        late = tiny.collage_request(store, "sd_noise", steps=10, cads=0.5)  # all of harmonize .6
+        assert said(engine, late, store) == [
+            "cads acts above 0.6 of the schedule, and this run starts at 0.6; lower cads_low or raise harmonize."
+        ]
+        off = late.replace(cads=0.0)
+        pictures = [tiny.pictures(engine, request, store)[0] for request in (late, off)]
+        assert np.array_equal(*pictures), "it says what is so"
+        for acting in (late.replace(cads_low=0.5), late.replace(background_harmonize=0.8), off):
+            assert said(engine, acting, store) == []
+        assert not np.array_equal(tiny.pictures(engine, late.replace(cads_low=0.5), store)[0], pictures[0])
+
+    def test_from_pure_noise(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.text_request(cads=0.5, steps=2)
+        assert said(engine, request, store) == []
+        assert said(engine, request.replace(cads_low=1.0, cads_high=1.0), store) == [
+            "cads acts above 1 of the schedule, and this run starts at 1; lower cads_low."
+        ]
+
+
+class TestGuidanceInterval:
+    def test_without_guidance(self, engine: Engine, store: PictureStore) -> None:
+        request = tiny.text_request(guidance=1.0, steps=2, guidance_interval=(0.3, 5.0))
+        assert said(engine, request, store) == [
+            "guidance_interval has no guidance to confine; raise guidance above 1, or leave it off."
+        ]
+        assert said(engine, request.replace(guidance=1.5), store) == []
+        assert said(engine, request.replace(guidance_interval=None), store) == []
+
+    def test_with_a_model_of_a_single_branch(self, store: PictureStore) -> None:
+        engine = Engine(preview_seconds=1e9)
+        engine.adopt("lcm", tiny.lcm(), dataclasses.replace(tiny.card_for("lcm"), steers_above=None))
+        request = tiny.text_request(
+            "lcm", scheduler="lcm", steps=2, guidance=8.5, guidance_interval=(0.3, 5.0)
+        )
+        assert said(engine, request, store) == ["guidance_interval has no guidance to confine; leave it off."]
