@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipelines.errors import PictureError
 from pipelines.events import Warned
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
+
+if TYPE_CHECKING:
+    from pipelines.engine import Loaded
+    from pipelines.sampling import Plan
 
 
 def check_pictures(request: RenderRequest, pictures: PictureStore) -> None:
@@ -36,8 +40,9 @@ def check_pictures(request: RenderRequest, pictures: PictureStore) -> None:
             )
 
 
-def in_vain(request: RenderRequest, family: Any, pipe: Any) -> Iterator[Warned]:
+def in_vain(request: RenderRequest, loaded: Loaded, how: Plan) -> Iterator[Warned]:
     """What can have no effect in this run. Raises `PhraseError` where a layer's own words are cut off."""
+    family, pipe = loaded.family, loaded.pipe
     if request.spread and request.images == 1:
         yield Warned("spread has no other image to push away from; set images to 2 or more.")
     for layer in request.layers:
@@ -60,6 +65,25 @@ def in_vain(request: RenderRequest, family: Any, pipe: Any) -> Iterator[Warned]:
             yield Warned(
                 f"{where}: its negative words have no effect without guidance; raise guidance.", layer.name
             )
+    for avoid in request.avoids:
+        if avoid.alpha and avoid.layer is not None and request.layers[avoid.layer].harmonize == 0:
+            name = request.layers[avoid.layer].name
+            yield Warned(
+                f"layer {name!r} is frozen, so avoid {avoid.name!r} cannot change it; raise harmonize.", name
+            )
+    yield from _nowhere(request, loaded)
+    start = 1 - how.first / how.steps
+    if request.cads and how.count and start <= request.cads_low:
+        yield Warned(
+            f"cads acts above {request.cads_low:.2g} of the schedule, and this run starts at {start:.2g}; lower "
+            f"cads_low{' or raise harmonize' if start < 1 else ''}."
+        )
+    if request.guidance_interval is not None and not family.guided(pipe, request):
+        above = loaded.card.steers_above
+        yield Warned(
+            "guidance_interval has no guidance to confine; "
+            + ("leave it off." if above is None else f"raise guidance above {above:g}, or leave it off.")
+        )
     told = [request.of_image(image) for image in range(len(request.variants) or 1)]
     # a layer whose own words are cut off is an error, and said first
     for one in told:
@@ -70,6 +94,39 @@ def in_vain(request: RenderRequest, family: Any, pipe: Any) -> Iterator[Warned]:
             yield Warned(
                 f"the {what.replace('_', ' ')} is longer than the model reads; its end has no effect."
             )
+
+
+def _nowhere(request: RenderRequest, loaded: Loaded) -> Iterator[Warned]:
+    """What of NegToMe finds no grid that is large enough for it (`pipelines.methods.acting`)."""
+    from pipelines.methods.acting import acts, least_side
+
+    family, card = loaded.family, loaded.card
+    varying = [layer for layer in request.layers if layer.vary and layer.harmonize and request.images > 1]
+    spreads = bool(request.spread) and request.images > 1
+    avoids = [avoid for avoid in request.avoids if avoid.alpha]
+    if not (spreads or varying or avoids):
+        return
+    levels = family.levels(loaded.pipe)
+    size = (request.height // card.factor, request.width // card.factor)
+    own, named = card.negtome_blocks, request.spread_parts or card.negtome_blocks
+    nowhere = "in no part of the denoiser at this size"
+    if not acts(levels, named, card, size):
+        others = [part for part in family.parts if acts(levels, (part,), card, size)]
+        side = least_side(levels, named, card, family.multiple)
+        way = f"name other parts ({', '.join(others)})" if others else _larger(side)
+        if spreads:
+            yield Warned(f"spread acts {nowhere}; {way}.")
+        for layer in varying:
+            yield Warned(f"layer {layer.name!r}: vary pushes {nowhere}; {way}.", layer.name)
+    if not acts(levels, own, card, size):
+        for avoid in avoids:
+            yield Warned(
+                f"avoid {avoid.name!r} acts {nowhere}; {_larger(least_side(levels, own, card, family.multiple))}."
+            )
+
+
+def _larger(side: int) -> str:
+    return f"make the shorter side at least {side} pixels"
 
 
 def too_little(request: RenderRequest, steps: int) -> Warned | None:

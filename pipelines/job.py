@@ -172,7 +172,7 @@ class Job:
 
         how = plan(request)
         self.say(Started(self.request.prompt, how.count, request.images))
-        for warning in in_vain(request, loaded.family, loaded.pipe):
+        for warning in in_vain(request, loaded, how):
             self.warn(warning.message, warning.layer)
         frozen = self.pictures.get(request.frozen) if request.frozen else None
         seeds = [request.seed + k for k in range(request.images)]

@@ -34,8 +34,9 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         # The same, where images are to be compared with and without spread and the collage has none of its own.
         "spread_push": 0.9,
         # By guidance, ours: on the embedded model 1.5 acts as a push of 0.9 does, and on the images of a batch 3 (in
-        # docs/results/negtome.md: likeness -6.6 and -6.4 %, similarity -1.0 and -0.8 %). What a unit is worth does not
-        # depend on the guidance, by which it is divided (`methods.negtome.Avoid`), so other models have the same.
+        # docs/results/negtome.md: likeness -6.6 and -6.4 %, similarity -1.0 and -0.8 %). From guidance 2 on
+        # what a unit is worth does not depend on the guidance, by which it is divided (`methods.negtome.Avoid`), so
+        # other models have the same; below, a unit is worth less the lower the guidance is.
         "avoid_alpha": 1.5,
         "spread_alpha": 3.0,
         # The dataclass beside the released reference-picture code (FLUX) says 0.65; UNets have 0.7 on their cards.
@@ -116,10 +117,13 @@ def defaults(model: ModelCard) -> Mapping[str, float]:
 def usual_alpha(of: Literal["avoid", "spread"], collage: Collage, model: ModelCard | None) -> float:
     """The default alpha of an avoid reference, or of spread, by the collage's way; None: no card ships here.
 
-    A model without guidance pushes whatever the way is.
+    Without a negative branch it pushes whatever the way is: the model's card says from which guidance on there is one,
+    and of a model whose card does not ship here what is so of most is supposed.
     """
     usual = DEFAULTS if model is None else defaults(model)
     by = collage.avoid_by if of == "avoid" else collage.spread_by
-    guidance = collage.guidance if collage.guidance is not None or model is None else model.guidance
-    pushes = by == "push" or (guidance is not None and guidance <= 1)
-    return usual[f"{of}_push" if pushes else f"{of}_alpha"]
+    if model is None:
+        steers = collage.guidance is None or collage.guidance > 1
+    else:
+        steers = model.steers(model.guidance if collage.guidance is None else collage.guidance)
+    return usual[f"{of}_alpha" if by == "guidance" and steers else f"{of}_push"]

@@ -6,7 +6,6 @@ variants says the words of the first image in all of them, so that what differs 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -14,12 +13,11 @@ from pipelines.errors import FieldError
 from pipelines.models import shipped
 from studio.defaults import defaults_of, usual_alpha
 from studio.document import Collage
-from studio.variants import combinations, texts_of, variant
+from studio.variants import CHOICE, combinations, texts_of, variant
 
 INTERVAL = (0.28, 5.42)
 """Where it has no interval: the paper's for Stable Diffusion XL (arXiv 2404.07724)."""
 
-_ALTERNATIVES = re.compile(r"\{[^{}]*\|[^{}]*\}")
 Change = Callable[[Collage, Collage], Collage]
 """(a collage to change, the collage as it was asked for) → the changed one."""
 
@@ -140,4 +138,4 @@ def rivals(
 
 def _chooses(collage: Collage) -> bool:
     """Whether braces are meant as alternatives; elsewhere they are text like any other."""
-    return collage.variants or any(_ALTERNATIVES.search(text) for text in texts_of(collage))
+    return collage.variants or any(CHOICE.search(text) for text in texts_of(collage))

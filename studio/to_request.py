@@ -28,7 +28,7 @@ from studio.document import Collage, Layer
 from studio.phrases import place_phrases
 from studio.pictures import Library
 from studio.references import made
-from studio.variants import combinations, variant
+from studio.variants import CHOICE, combinations, variant
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ def to_request(
     layers = [collage.layers[composition.indices[at]] for at in kept]
     first_seed = _seed(collage, seed)
     told = _told(collage, [layer.prompt for layer in layers], first_seed, warnings)
+    if collage.variants:
+        warnings += _not_filled_in(collage, layers)
     prompt, spans = told[0].prompt, told[0].spans
 
     layer_requests = tuple(
@@ -167,6 +169,17 @@ def _told(collage: Collage, phrases: Sequence[str], seed: int, warnings: list[Wa
             )
         told.append(Variant(prompt=prompt, spans=spans))
     return tuple(told)
+
+
+def _not_filled_in(collage: Collage, layers: Sequence[Layer]) -> Iterator[Warned]:
+    """Alternatives where variants leave braces as they are: all images steer away from the same words."""
+    texts: list[tuple[str, str, str | None]] = [("negative prompt", collage.negative_prompt, None)]
+    texts += [(f"negative words of layer {layer.label!r}", layer.negative, layer.label) for layer in layers]
+    for where, text, name in texts:
+        if found := CHOICE.search(text):
+            yield Warned(
+                f"variants do not fill in {found[0]} in the {where}; write the words without braces.", name
+            )
 
 
 def _look(layer: Layer, library: Library, store: PictureStore, model: ModelCard) -> LookRequest:

@@ -15,6 +15,8 @@ from studio.document import Collage
 
 GROUP = re.compile(r"\{([^{}]*)\}")
 """Alternatives between braces."""
+CHOICE = re.compile(r"\{[^{}]*\|[^{}]*\}")
+"""Braces that leave something to choose; others may be text like any other."""
 
 
 def alternatives(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:

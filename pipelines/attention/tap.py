@@ -145,6 +145,15 @@ def _dispatch(
     return out.transpose(1, 2)
 
 
+def sites(model: torch.nn.Module, site_of: SiteOf) -> Iterator[tuple[str, torch.nn.Module, Site]]:
+    """The attention modules that ``site_of`` names, by their names inside the model, with what they are."""
+    # torch.compile(model) wraps: the modules keep their names inside
+    for name, module in getattr(model, "_orig_mod", model).named_modules():
+        site = site_of(name, module) if hasattr(module, "set_processor") else None
+        if site is not None:
+            yield name, module, site
+
+
 @contextmanager
 def installed(model: torch.nn.Module, kernel: Kernel, site_of: SiteOf) -> Iterator[int]:
     """Tap every attention module that ``site_of`` names; yields how many. On exit each has its old processor back."""
@@ -155,12 +164,7 @@ def installed(model: torch.nn.Module, kernel: Kernel, site_of: SiteOf) -> Iterat
     before, relay.kernel = relay.kernel, kernel
     stock: list[tuple[torch.nn.Module, Any]] = []
     try:
-        for name, module in model.named_modules():
-            if not hasattr(module, "set_processor"):
-                continue
-            site = site_of(name, module)
-            if site is None:
-                continue
+        for _, module, site in sites(model, site_of):
             processor: Any = module.processor
             module.processor = _as(processor, relay.kind(processor, site))
             stock.append((module, processor))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pipelines.attention.kernel import Site
+from pipelines.attention.tap import sites
 from pipelines.errors import CutOffError, PhraseError, UnsupportedError
 from pipelines.families.spans import negative_text
 from pipelines.methods.base import Inputs, Reach
@@ -120,6 +121,21 @@ class Family:
     def site(self, name: str, module: torch.nn.Module) -> Site | None:
         """A module of the denoiser as a `Site`, None to leave it alone."""
         raise TypeError("a family says what its attention modules are")
+
+    def levels(self, pipe: Any) -> set[tuple[str, int | None]]:
+        """Where image tokens look at each other: parts of the denoiser, each with the `level` of its modules."""
+        denoiser = self.denoiser(pipe)
+        return {
+            (site.part, self.level(pipe, name))
+            for name, _, site in sites(denoiser, self.site)
+            if not site.cross
+        }
+
+    def level(self, pipe: Any, name: str) -> int | None:
+        """How often the latents' grid is halved where the module called ``name`` is; None in joint attention, which has
+        one grid everywhere.
+        """
+        raise TypeError("a family says on which grid its attention modules are")
 
     def rows(self, count: int, images: int, turn: int = 0) -> tuple[list[int], list[list[int]]]:
         """Conditional rows and guidance branches of call number ``turn`` of a step, a batch of ``count`` rows.

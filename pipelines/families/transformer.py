@@ -50,6 +50,9 @@ class TransformerFamily(Family):
                 return Site(cross=False, part=part, joint=self.joint)
         return None
 
+    def level(self, pipe: Any, name: str) -> None:
+        """One grid everywhere."""
+
     def set_timesteps(self, pipe: Any, scheduler: Any, request: RenderRequest, steps: int) -> None:
         """A schedule with the right start, pure noise, which no shift moves; the pipeline knows the shift."""
         sigmas = np.linspace(1.0, 1 / steps, steps)

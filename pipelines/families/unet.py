@@ -43,6 +43,14 @@ class UNetFamily(Family):
             return None
         return Site(cross=bool(getattr(module, "is_cross_attention", False)), part=part)
 
+    def level(self, pipe: Any, name: str) -> int:
+        """Blocks go down level by level, and up again from the last, on which the middle is."""
+        last = len(pipe.unet.config.block_out_channels) - 1
+        block, number = name.split(".")[:2]
+        if block == "mid_block":
+            return last
+        return int(number) if block == "down_blocks" else last - int(number)
+
     def read(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Inputs:
         """The sample comes first, or by name."""
         sample: torch.Tensor = args[0] if args else kwargs["sample"]

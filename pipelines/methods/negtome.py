@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from pipelines.attention.kernel import Kernel, Site
+from pipelines.methods.acting import is_large_enough
 from pipelines.methods.base import Inputs, Method, Run, Step, area_resized, grid_of, grids
 from pipelines.methods.thinning import picked, thinned, thins
 from pipelines.methods.vary import token_alpha, varying_layers, varying_masks
@@ -30,24 +31,34 @@ def match(
     ``allowed`` (M,) bool leaves reference tokens out. ``axis="source"`` is the paper's wording: the largest over the
     reference for each source token. ``"released"`` repeats the released code, which takes the largest over the
     *source* for each reference token and reads that index in the reference (needs N = M; kept for comparison).
+
+    In float32 whatever the features are, and at most 1: half precision makes NaN of a token of zeros, which is then
+    everybody's largest, and cosines above 1, which a threshold of 1 would let through.
     """
-    unit_reference = torch.nn.functional.normalize(reference, dim=-1)
-    unit_source = torch.nn.functional.normalize(source, dim=-1)
+    unit_reference = _unit(reference)
     if axis == "released":
-        similarity = unit_source @ unit_reference.T
-        if allowed is not None:
-            similarity = similarity.masked_fill(~allowed[None], float("-inf"))
-        best, index = similarity.max(dim=-2)
-        return best, index
-    best_parts, index_parts = [], []
-    for start in range(0, len(unit_source), CHUNK):
-        similarity = unit_source[start : start + CHUNK] @ unit_reference.T
-        if allowed is not None:
-            similarity = similarity.masked_fill(~allowed[None], float("-inf"))
-        best, index = similarity.max(dim=-1)
-        best_parts.append(best)
-        index_parts.append(index)
-    return torch.cat(best_parts), torch.cat(index_parts)
+        return _largest(_unit(source), unit_reference, allowed, dim=-2)
+    parts = [
+        _largest(_unit(source[start : start + CHUNK]), unit_reference, allowed, dim=-1)
+        for start in range(0, len(source), CHUNK)
+    ]
+    best, index = zip(*parts, strict=True)
+    return torch.cat(best), torch.cat(index)
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(features.float(), dim=-1)
+
+
+def _largest(
+    source: torch.Tensor, reference: torch.Tensor, allowed: torch.Tensor | None, dim: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest cosine of unit vectors along ``dim`` of (source, reference), and its index there."""
+    similarity = source @ reference.T
+    if allowed is not None:
+        similarity = similarity.masked_fill(~allowed[None], float("-inf"))
+    best, index = similarity.max(dim=dim)
+    return best.clamp_max(1), index
 
 
 def push(
@@ -95,7 +106,7 @@ class _InSelfAttention(Method):
         else:
             places = slice(0, out.shape[2])
             grid = grid_of(out.shape[2], step.latent_size)
-            if grid is None or min(grid) < min(self._run.card.smallest_grid, *step.latent_size):
+            if grid is None or not is_large_enough(grid, self._run.card, step.latent_size):
                 return out
         image = out[:, :, places]
         rows, heads, tokens, size = image.shape
@@ -135,21 +146,18 @@ class Spread(_InSelfAttention):
 
     def begin(self, run: Run, kernel: Kernel) -> None:
         super().begin(run, kernel)
-        self._alphas: dict[tuple[int, int], torch.Tensor] = {}
-
-    def _alpha(self, grid: tuple[int, int]) -> float | torch.Tensor:
-        """One number, or one for each token where layers vary."""
-        run = self._run
         layers = varying_layers(run)
-        if not layers:
-            return run.request.spread
-        if grid not in self._alphas:
-            self._alphas[grid] = token_alpha(run.request.spread, layers, varying_masks(run), grid)
-        return self._alphas[grid]
+        # one for each token where layers vary; all at once, as in `Avoid.begin`
+        self._alphas: dict[tuple[int, int], torch.Tensor] = {}
+        if layers:
+            masks = varying_masks(run)
+            self._alphas = {
+                grid: token_alpha(run.request.spread, layers, masks, grid) for grid in grids(run.latent_size)
+            }
 
     def moved(self, features: torch.Tensor, step: Step, grid: tuple[int, int]) -> torch.Tensor:
         request = self._run.request
-        alpha = self._alpha(grid)
+        alpha = self._alphas[grid] if self._alphas else request.spread
         if isinstance(alpha, torch.Tensor):
             alpha = alpha.to(features.dtype)
         branches = step.branches
@@ -227,10 +235,11 @@ class Avoid(_InSelfAttention):
     By "guidance": the rows of the negative branch are pulled towards the reference, f + α (r − f) / max(1, s), so that
     guidance steers the picture away. Ours, because the prompt's rows keep their features: at strong settings less of
     what the prompt asks for is lost, at gentle ones the two are alike (docs/architecture.md). The guided output
-    c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the weight
-    that a push of the picture itself has; it is never under 1, lest a guidance near 1 pull without bound. Without
-    guidance there is no such branch, and it is a push; in a step that a guidance interval leaves out it is a push
-    divided in the same way, as an α that is right for guidance would there be s times too much for the features.
+    c + (g − 1) (c − u) moves by s = g − 1 times what u moves by (`Step.steering`), so the divisor gives α the same
+    weight at every guidance from 2 on (s of 1), that of a push of the picture itself. It is never under 1, lest a
+    guidance near 1 pull without bound: there the weight is s, and shrinks with the guidance. Without guidance there is
+    no such branch, and it is a push; in a step that a guidance interval leaves out it is a push divided in the same
+    way, as an α that is right for guidance would there be s times too much for the features.
     """
 
     order = 40

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from pipelines.attention.kernel import Kernel
+from pipelines.methods.acting import avoids_somewhere
 from pipelines.methods.base import Inputs, Method, Run, Step
 from pipelines.schedulers import noised
 
@@ -68,9 +69,11 @@ class ReferenceRows(Method):
         self._longer: tuple[torch.Tensor, int, torch.Tensor] | None = None
 
     def begin(self, run: Run, kernel: Kernel) -> None:
-        """Encode the references and the empty text."""
+        """Encode the references and the empty text, where there is a place on which they can act."""
         self._run, self._longer = run, None
-        if self._clean is not None:  # the next image of the same run
+        if self._clean is not None or not avoids_somewhere(
+            run
+        ):  # the next image of the same run, or nothing to do
             return
         self._clean = torch.cat([kept_latents(run, avoid.picture) for avoid in run.request.avoids])
         generator = torch.Generator().manual_seed(NOISE_SEED)

@@ -119,7 +119,11 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
             known = KLEIN
         return dataclasses.replace(known, name=model, source=model)
     side, factor, smallest = _sizes(config)
-    fits = config("unet/config.json").get("cross_attention_dim") == _TEXT[known.family]
+    unet = config("unet/config.json")
+    fits = unet.get("cross_attention_dim") == _TEXT[known.family]
+    reads_guidance = (
+        unet.get("time_cond_proj_dim") is not None
+    )  # a latent consistency model, in whichever pipeline
     return dataclasses.replace(
         known,
         name=model,
@@ -127,6 +131,7 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
         side=side,
         factor=factor,
         smallest_grid=smallest,
+        steers_above=None if reads_guidance else known.steers_above,
         controlnets=known.controlnets if fits else {},
         ip_adapter=known.ip_adapter if fits else None,
     )

@@ -24,7 +24,9 @@ class ModelCard:
     trained at. ``smallest_grid`` is the least side in tokens of a self-attention grid in which NegToMe acts, and
     ``negtome_blocks`` the parts of the denoiser ("down", "mid", "up" of a UNet; "double", "single" of a transformer).
     ``thin_from`` is the number of tokens of a grid from which on reference tokens are thinned to one of four
-    (`methods.thinning`), None for never. ``origin`` says where the defaults come from.
+    (`methods.thinning`), None for never. ``steers_above`` is the guidance above which there is a negative branch to
+    steer away from, None for never: guidance is distilled, or an input of the model. ``origin`` says where the defaults
+    come from.
 
     ``own`` holds defaults of its words in place of those of every model (`studio.defaults.DEFAULTS`): for a few-step
     model the ``window``, the share of the steps in which NegToMe acts. ``file`` is the one
@@ -50,6 +52,7 @@ class ModelCard:
     smallest_grid: int = 32
     negtome_blocks: tuple[str, ...] = ("up",)
     thin_from: int | None = None
+    steers_above: float | None = 1.0
     own: Mapping[str, float] = field(default_factory=dict)
     file: str | None = None
     spacing: str | None = None
@@ -61,6 +64,10 @@ class ModelCard:
     look_batch: int = 4
     look_side: int | None = None
     ip_adapter: IPAdapter | None = None
+
+    def steers(self, guidance: float) -> bool:
+        """Whether a run with this guidance has a negative branch; without one NegToMe pushes."""
+        return self.steers_above is not None and guidance > self.steers_above
 
     @property
     def least_side(self) -> int:

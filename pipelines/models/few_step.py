@@ -17,6 +17,7 @@ LCM_SD15 = dataclasses.replace(
     schedulers=("lcm",),
     steps=4,
     guidance=8.5,
+    steers_above=None,
     smallest_grid=24,
     own={**SD15.own, "window": 0.5},
     origin="4 steps and guidance 8.5, which its UNet reads as an input: diffusers' defaults of this model's pipeline",

@@ -9,10 +9,6 @@ import dataclasses
 from pipelines.models.card import FLOW_SCHEDULERS, THIN_FROM, ModelCard
 
 _PARTS = ("double", "single")
-_OWN = {"spread_threshold": 0.65}
-"""The dataclass of NegToMe's released FLUX code, whatever pushes away."""
-_DISTILLED = {"avoid_alpha": 0.9, "spread_alpha": 0.9}
-"""Guidance that is distilled has no negative branch to pull: NegToMe pushes (`studio.defaults.DEFAULTS`)."""
 
 FLUX = ModelCard(
     name="flux",
@@ -26,7 +22,8 @@ FLUX = ModelCard(
     smallest_grid=16,
     thin_from=THIN_FROM,
     negtome_blocks=_PARTS,
-    own={**_OWN, **_DISTILLED},
+    steers_above=None,
+    own={"spread_threshold": 0.65},  # the dataclass of NegToMe's released FLUX code, whatever pushes away
     half="bfloat16",
     tiny="madebyollin/taef1",
     look_batch=1,  # ours, for its size
@@ -45,7 +42,7 @@ SCHNELL = dataclasses.replace(
 SD3 = dataclasses.replace(
     FLUX,
     name="sd3",
-    own=_OWN,
+    steers_above=1.0,
     family="sd3",
     source="stabilityai/stable-diffusion-3.5-medium",
     guidance=4.5,
@@ -66,7 +63,7 @@ FLUX2 = dataclasses.replace(
 KLEIN_BASE = dataclasses.replace(
     FLUX2,
     name="flux2-klein-base",
-    own=_OWN,
+    steers_above=1.0,
     family="klein",
     source="black-forest-labs/FLUX.2-klein-base-4B",
 )
@@ -76,13 +73,14 @@ KLEIN = dataclasses.replace(
     source="black-forest-labs/FLUX.2-klein-4B",
     steps=4,
     guidance=1.0,
+    steers_above=None,
     own={**KLEIN_BASE.own, "window": 0.75},
     origin="4 steps, guidance 1: its model page",
 )
 QWEN = dataclasses.replace(
     FLUX,
     name="qwen-image",
-    own=_OWN,
+    steers_above=1.0,
     family="qwen",
     source="Qwen/Qwen-Image",
     steps=50,
@@ -93,7 +91,7 @@ QWEN = dataclasses.replace(
 Z_IMAGE = dataclasses.replace(
     FLUX,
     name="z-image",
-    own=_OWN,
+    steers_above=0.0,
     family="zimage",
     source="Tongyi-MAI/Z-Image",
     steps=50,
@@ -112,7 +110,7 @@ Z_IMAGE_TURBO = dataclasses.replace(
 CHROMA = dataclasses.replace(
     FLUX,
     name="chroma",
-    own=_OWN,
+    steers_above=1.0,
     family="chroma",
     source="lodestones/Chroma1-HD",
     steps=35,

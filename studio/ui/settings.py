@@ -124,6 +124,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
         "scheduler": one.scheduler,
         "steps": one.steps,
         "guidance": one.guidance,
+        "steers_above": one.steers_above,
         "usual": defaults(one),
         "side": one.side,
         "least_side": one.least_side,

@@ -92,7 +92,7 @@ def test_all_methods_in_a_compiled_denoiser(store: PictureStore, model: str, way
         guidance=card.guidance,
         steps=6,
         car={"harmonize": 1.0, "attend_inside": 0.8, "attend_outside": 0.5},
-        cat={"harmonize": 0.5},
+        cat={"harmonize": 0.5, "vary": 2.0},
         images=2,
         spread=1.0,
         spread_threshold=0.0,

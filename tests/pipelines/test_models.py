@@ -216,11 +216,12 @@ def test_a_saved_transformer_is_told_by_its_files_and_renders(
     pipe.save_pretrained(tmp_path)
     one = card(str(tmp_path))
     known = CARDS[LIKE[kind]]
-    assert (one.family, one.steps, one.guidance, one.own) == (
+    assert (one.family, one.steps, one.guidance, one.own, one.steers_above) == (
         known.family,
         known.steps,
         known.guidance,
         known.own,
+        known.steers_above,
     )
     request = dataclasses.replace(
         tiny.text_request(str(tmp_path)),
@@ -240,6 +241,17 @@ def test_klein_says_whether_it_is_distilled(tmp_path: Path, distilled: bool, lik
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     one = card(str(tmp_path))
     assert (one.steps, one.own, one.factor) == (CARDS[like].steps, CARDS[like].own, 16)
+    assert one.steers_above == CARDS[like].steers_above == (None if distilled else 1)
+
+
+@pytest.mark.parametrize(("width", "above"), [(256, None), (None, 1)])
+def test_a_folder_says_whether_its_unet_reads_guidance(
+    tmp_path: Path, width: int | None, above: float | None
+) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"time_cond_proj_dim": width}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
+    assert card(str(tmp_path)).steers_above == above
 
 
 def test_a_folder_without_weights_is_refused(

@@ -209,6 +209,14 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
+def lcm() -> StableDiffusionPipeline:
+    """As a latent consistency model: `sd_noise` whose UNet reads the guidance."""
+    pipe = sd_noise()
+    torch.manual_seed(1)
+    unet = UNet2DConditionModel.from_config(pipe.unet.config, time_cond_proj_dim=16).eval()
+    return StableDiffusionPipeline(**{**pipe.components, "unet": unet}, requires_safety_checker=False)
+
+
 KINDS = {"sd_velocity": sd_velocity, "sd_noise": sd_noise, "sd2": sd2, "sdxl": sdxl}
 RUNS = [
     (model, scheduler)

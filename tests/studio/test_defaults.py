@@ -37,9 +37,17 @@ def test_defaults_lie_in_their_ranges() -> None:
         ("sdxl", {"avoid_by": "push"}, 0.9),
         ("sdxl", {"guidance": 1.0}, 0.9),
         ("sdxl-turbo", {}, 0.9),
+        ("sdxl-turbo", {"guidance": 2.0}, 1.5),
+        ("lcm", {}, 0.9),
         ("flux", {}, 0.9),
+        ("flux", {"guidance": 8.0}, 0.9),
         ("flux2-klein", {}, 0.9),
+        ("flux2-klein", {"guidance": 4.0}, 0.9),
+        ("flux2-klein-base", {}, 1.5),
         ("qwen-image", {}, 1.5),
+        ("z-image", {"guidance": 0.5}, 1.5),
+        ("z-image", {"guidance": 0.0}, 0.9),
+        ("z-image-turbo", {}, 0.9),
     ],
 )
 def test_the_usual_alpha_follows_the_way_and_the_guidance(
@@ -50,3 +58,10 @@ def test_the_usual_alpha_follows_the_way_and_the_guidance(
     spread = {"spread_by": changes.get("avoid_by", "guidance")}
     asked = Collage(model=model, **{**changes, **spread})
     assert usual_alpha("spread", asked, card(model)) == {1.5: 3.0, 0.9: 0.9}[alpha]
+
+
+@pytest.mark.parametrize(("guidance", "alpha"), [(None, 1.5), (1.0, 0.9), (1.5, 1.5)])
+def test_a_model_whose_card_does_not_ship_here_is_taken_for_most(
+    guidance: float | None, alpha: float
+) -> None:
+    assert usual_alpha("avoid", Collage(model="some/model", guidance=guidance), None) == alpha

@@ -101,6 +101,27 @@ class TestRequest:
         assert off.prompt == "a {red|blue} car" and off.variants == ()
         assert off.layers[0].span is not None and off.prompt[slice(*off.layers[0].span)] == "{red|blue} car"
 
+    def test_alternatives_in_negative_words_are_said_not_to_be_filled_in(self, library: Library) -> None:
+        prompts = {"prompt": "a {red|blue} car", "negative_prompt": "{fog|rain} and {dust}"}
+        picture = library.add(Image.new("RGB", (40, 40), "red"))
+        layer = Layer(id="a", name="thing", picture=picture, negative="a {wheel|roof}", x=32.0, y=32.0)
+        found = self.prepared(library, **prompts, layers=(layer,), variants=True)
+        assert [(one.message, one.layer) for one in found.warnings] == [
+            (
+                "variants do not fill in {fog|rain} in the negative prompt; write the words without braces.",
+                None,
+            ),
+            (
+                "variants do not fill in {wheel|roof} in the negative words of layer 'thing'; write the words without "
+                "braces.",
+                "thing",
+            ),
+        ]
+        assert found.request.negative_prompt == prompts["negative_prompt"]
+        assert self.prepared(library, **prompts, layers=(layer,)).warnings == ()
+        plain = {**prompts, "negative_prompt": "{dust}"}
+        assert self.prepared(library, **plain, layers=(), variants=True).warnings == ()
+
     def test_nothing_to_choose_from_is_said(self, library: Library) -> None:
         plain = self.prepared(library, prompt="a car", layers=(), variants=True)
         assert plain.request == self.prepared(library, prompt="a car", layers=()).request

@@ -56,11 +56,12 @@
       return this.model.usual[word];
     }
 
-    /** The default alpha of an avoid reference: another where it pushes, as it does without guidance. */
+    /** The default alpha of an avoid reference: another where it pushes, as it does without a negative branch. */
     get usualAlpha() {
       const { avoid_by: by, guidance } = this.store.doc;
-      const pushes = by === "push" || (guidance ?? this.model.guidance) <= 1;
-      return this.usual(pushes ? "avoid_push" : "avoid_alpha");
+      const { steers_above: above, guidance: usual } = this.model;
+      const steers = above !== null && (guidance ?? usual) > above;
+      return this.usual(by === "push" || !steers ? "avoid_push" : "avoid_alpha");
     }
 
     #build() {

@@ -45,6 +45,49 @@ class TestMatch:
         assert none.abs().max() == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+class TestHalfPrecision:
+    def test_it_is_matched_in_float32(self, dtype: torch.dtype) -> None:
+        source, reference = tokens(CHUNK + 200).to(dtype), tokens(300, seed=1).to(dtype)
+        for found, wide in zip(
+            match(source, reference), match(source.float(), reference.float()), strict=True
+        ):
+            assert torch.equal(found, wide)
+        for found, wide in zip(
+            match(source[:300], reference, axis="released"),
+            match(source[:300].float(), reference.float(), axis="released"),
+            strict=True,
+        ):
+            assert torch.equal(found, wide)
+        assert push(source, reference, 1.0, 0.0).dtype == dtype
+
+    @pytest.mark.parametrize("axis", ["source", "released"])
+    def test_a_token_of_zeros_is_nobodys_match(self, dtype: torch.dtype, axis: str) -> None:
+        source, reference = tokens().to(dtype), tokens(seed=1).to(dtype)
+        reference[5], source[7] = 0, 0
+        similarity, index = match(source, reference, axis=axis)
+        assert similarity.isfinite().all()
+        moved = push(source, reference, 1.0, 0.1, axis=axis).abs().sum(1) > 0
+        assert int(moved.sum()) > 50, "one token blinds no other"
+        if axis == "source":
+            assert not (index == 5).any() and not moved[7]
+
+    def test_large_features_are_matched(self, dtype: torch.dtype) -> None:
+        """Each number is within float16, the length of a token is not."""
+        features = (20_000 * tokens().sign()).to(dtype)
+        assert (match(features, features)[0] > 0.999).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("axis", ["source", "released"])
+def test_a_threshold_of_1_is_off(dtype: torch.dtype, axis: str) -> None:
+    """Also for features that are parallel, whose cosine rounding leaves a little above 1."""
+    source = tokens(256, 640).to(dtype)
+    for scale in (0.5, 1.0, 2.0, 3.0):
+        assert match(source, source * scale, axis=axis)[0].max() <= 1
+        assert push(source, source * scale, 1.0, 1.0, axis=axis).abs().max() == 0
+
+
 class TestPush:
     def test_formula_and_sign(self) -> None:
         source, reference = tokens(), tokens(seed=1)

@@ -124,10 +124,11 @@ test("a cut-out that the server does not give is no layer, and is asked for agai
   assert.equal(app.store.doc.layers.length, 1);
 });
 
-test("an avoid reference's default alpha is that of its way, and a model without guidance pushes", () => {
+test("an avoid reference's default alpha is that of its way, and a model without a negative branch pushes", () => {
   const { app, props, receive } = studio();
-  props.settings.models[0] = { name: "embedded", hub: null, guidance: 4, usual: { avoid_alpha: 1.5, avoid_push: 0.9 } };
-  const alpha = (more) => {
+  const usual = { avoid_alpha: 1.5, avoid_push: 0.9 };
+  const alpha = (more, known = { guidance: 4, steers_above: 1 }) => {
+    props.settings.models[0] = { name: "embedded", hub: null, usual, ...known };
     receive("value", opened({ avoid_by: "guidance", guidance: null, ...more }));
     return app.usualAlpha;
   };
@@ -135,4 +136,8 @@ test("an avoid reference's default alpha is that of its way, and a model without
   assert.equal(alpha({ avoid_by: "push" }), 0.9);
   assert.equal(alpha({ guidance: 1 }), 0.9);
   assert.equal(alpha({ guidance: 2 }), 1.5);
+  const distilled = { guidance: 8.5, steers_above: null };
+  assert.deepEqual([alpha({}, distilled), alpha({ guidance: 4 }, distilled)], [0.9, 0.9]);
+  const zImage = { guidance: 4, steers_above: 0 };
+  assert.deepEqual([alpha({ guidance: 0.5 }, zImage), alpha({ guidance: 0 }, zImage)], [1.5, 0.9]);
 });

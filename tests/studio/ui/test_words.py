@@ -81,6 +81,12 @@ def test_the_page_knows_which_models_take_a_picture_as_prompt() -> None:
     assert [one["image_prompt"] for one in named] == [True, True, True, False]
 
 
+def test_the_page_knows_how_guidance_acts() -> None:
+    cards = [card(name) for name in ("embedded", "lcm", "flux2-klein", "z-image")]
+    told = json.loads(json.dumps(settings(cards)))["models"]
+    assert [one["steers_above"] for one in told] == [1, None, None, 0]
+
+
 def test_the_page_knows_which_models_learn_looks() -> None:
     """The families say it themselves, but in torch; the page's own list is theirs."""
     assert {name for name, kind in families().items() if kind.encoders} == set(LOOK_FAMILIES)
