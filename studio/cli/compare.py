@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +16,7 @@ from pipelines.measure.numbers import measured
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.cli import avoiding, options
+from studio.cli.compared import line, write
 from studio.cli.files import find, load, make_folder
 from studio.cli.render import encoder, write_new
 from studio.cli.settings import apply_settings
@@ -26,8 +24,7 @@ from studio.document import Collage
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
-from studio.rivals import DEFAULT, OFF, lacking, rivals
-from studio.sheet import sheet
+from studio.rivals import DEFAULT, lacking, rivals
 from studio.to_request import Prepared, to_request
 
 if TYPE_CHECKING:
@@ -36,20 +33,6 @@ if TYPE_CHECKING:
 
 IMAGES = 4
 """Pictures a setting where the collage asks for one alone: the paper's batch."""
-TOLD = (
-    "spread",
-    "spread_by",
-    "spread_match",
-    "spread_threshold",
-    "window",
-    "cads",
-    "cads_low",
-    "cads_high",
-    "cads_mix",
-    "guidance_interval",
-    "variants",
-)
-"""The fields of a setting that the manifest holds; null is the model's own."""
 
 
 def compare(
@@ -159,10 +142,11 @@ def compare(
                 continue
             results[name] = _measured(result, whole, store, seen)
             files[name] = _keep(out, f"{stem}-{name}", asked[name], library, results[name])
-            print(_line(name, results), flush=True)
+            print(line(name, results), flush=True)
     finally:  # what was made before an interruption or an error stays
         if files:
-            _write(out, stem, collage, asked, results, files, left, features or "embedded")
+            known = engine.card(collage.model)
+            write(out, stem, collage, known, asked, results, files, left, features or "embedded")
     if refused is not None and (only or not files):
         raise refused
 
@@ -240,65 +224,3 @@ def _keep(out: Path, stem: str, collage: Collage, library: Library, result: Rend
         ).name
         for image in range(len(result.pictures))
     ]
-
-
-def _line(name: str, results: dict[str, RenderResult]) -> str:
-    report: dict[str, Any] = results[name].report
-    parts = [name]
-    spread = report.get("numbers", {}).get("spread")
-    if spread:
-        parts += [f"similarity {1 - spread['distance']:.3f}", f"vendi {spread['vendi']:.2f}"]
-    for near in report.get("numbers", {}).get("avoids", ()):
-        if near["inside"]:
-            parts.append(f"near {near['name']!r} {mean(near['inside']):.3f}")
-    parts.append(f"{report['seconds']:.1f} s")
-    before = results[OFF].report["seconds"] if OFF in results else None
-    if name != OFF and isinstance(before, int | float) and before > 0:
-        parts.append(f"{100 * (report['seconds'] / before - 1):+.1f} %")
-    return "\t".join(parts)
-
-
-def _write(
-    out: Path,
-    stem: str,
-    collage: Collage,
-    asked: dict[str, Collage],
-    results: dict[str, RenderResult],
-    files: dict[str, list[str]],
-    left: dict[str, str],
-    features: str,
-) -> None:
-    """Sheet and manifest of the settings that are finished."""
-    manifest: dict[str, Any] = {
-        "collage": stem,
-        "model": collage.model,
-        "seeds": [(collage.seed or 0) + image for image in range(collage.images)],
-        "features": features,
-        "left_out": left,
-        "settings": {},
-    }
-    rows = []
-    for name in files:
-        own, result = asked[name], results[name]
-        manifest["settings"][name] = {
-            "changes": {word: getattr(own, word) for word in TOLD}
-            | {
-                "avoids": [avoid.label for avoid in own.avoids],
-                "vary": {layer.label: layer.vary for layer in own.layers if layer.vary},
-            },
-            "prompts": [result.request.of_image(image).prompt for image in range(len(result.pictures))],
-            "seconds": result.report["seconds"],
-            "numbers": result.report.get("numbers", {}),
-            "files": files[name],
-        }
-        _, *told = _line(name, results).split("\t")
-        rows.append(("\n".join([name.replace("+", "\n+ "), *told]), result.pictures))
-    manifest["run"] = {
-        word: value
-        for word, value in next(iter(results.values())).report.items()
-        if word in ("device", "dtype", "threads", "versions")
-    }
-    buffer = io.BytesIO()
-    sheet(rows).save(buffer, "PNG")
-    path = write_new(out, f"{stem}-compare", buffer.getvalue())
-    path.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -80,8 +80,30 @@ def test_what_is_avoided_is_measured_in_every_setting(
     assert near["off"]["name"] == near["avoid"]["name"] == "cat" and near["off"] != near["avoid"]
     assert f"near 'cat' {np.mean(near['off']['inside']):.3f}" in lines[0]
     assert [told[name]["changes"]["avoids"] for name in told] == [[], ["cat"]]
+    assert told["avoid"]["request"]["avoids"][0]["alpha"] == 3
     again, _ = png.read_bytes((out / told["off"]["files"][0]).read_bytes())
     assert again.avoids == (), "a picture carries the collage that made it"
+
+
+def test_the_manifest_alone_tells_what_was_run(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    reference = tmp_path / "cat.png"
+    Image.new("RGB", (32, 32), "orange").save(reference)
+    out = tmp_path / "out"
+    command = [*asked(file, out, tiny_model), "--seed", "4", "--avoid", str(reference)]
+    command += ["--set", "avoid_by=push", "--set", "spread_every=2", "--set", "exact_match=true"]
+    assert main([*command, "--only", "avoid+negtome"]) == 0
+    manifest = json.loads((out / "cats-compare.json").read_text())
+    (told,) = manifest["settings"].values()
+    changes = {word: told["changes"][word] for word in ("avoid_by", "spread_every", "exact_match", "axis")}
+    assert changes == {"avoid_by": "push", "spread_every": 2, "exact_match": True, "axis": "source"}
+    assert told["changes"]["spread_parts"] == [] and told["changes"]["window"] is None, "left open"
+    request = RenderRequest.from_json(json.dumps(told["request"]))
+    assert (request.window, request.spread_threshold, request.cads_high) == (0.25, 0.7, 0.9)
+    (avoid,) = request.avoids
+    assert (avoid.name, avoid.alpha, avoid.threshold) == ("cat", 0.9, 0.7), "a push's own strength"
+    assert manifest["card"] == {"negtome_blocks": ["up"], "smallest_grid": 8, "thin_from": 2048}
+    report = png.read_report((out / told["files"][0]).read_bytes())
+    assert report["request"] == told["request"]
 
 
 def test_what_is_finished_is_kept_when_a_later_setting_fails(
