@@ -19,6 +19,7 @@ from pipelines.job import PATIENCE, Job
 from pipelines.loading import LoadOptions, load_pipeline, load_tiny
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore
+from pipelines.refusals import by_card, by_model
 from pipelines.request import RenderRequest
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ class Engine:
             return self._loaded[model]
         finally:
             self._lock.release()
+
+    def check(self, request: RenderRequest) -> None:
+        """Raises what `render` would, as far as it is known by now that it must: by the model's card, and by the model
+        where it is loaded. Nothing is loaded for it, and some of what cannot be done shows in the run alone.
+        """
+        by_card(request, self.card(request.model), self._options)
+        if (loaded := self._loaded.get(request.model)) is not None:
+            with loaded.lock:
+                by_model(request, loaded)
 
     def adopt(self, model: str, pipe: Any, model_card: ModelCard, **arguments: Any) -> Loaded:
         """Use a pipeline that is already in memory under the name ``model`` (LoRA, offload and dtype stay as set).

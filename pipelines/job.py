@@ -24,9 +24,10 @@ from pipelines.events import (
     Started,
     Warned,
 )
-from pipelines.loading import controlnet_asked, prepare_controlnet
+from pipelines.loading import prepare_controlnet
 from pipelines.loading.failures import is_out_of_memory
 from pipelines.pictures import PictureStore, Pixels
+from pipelines.refusals import apart, by_card, by_model
 from pipelines.request import RenderRequest
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Job:
         self.check()
         methods = methods_for(request)
         check_pictures(request, self.pictures)
-        self._refuse()
+        by_card(request, self.engine.card(request.model), self.engine.options)
         loaded = self.engine.load(request.model, self._on_bytes)
         self.check()
         while not loaded.lock.acquire(timeout=PATIENCE):
@@ -120,18 +121,6 @@ class Job:
             report["controlnet"] = self.control
         self.say(Finished(RenderResult(request, tuple(pictures), report)))
 
-    def _refuse(self) -> None:
-        """`UnsupportedError` for what the request asks in vain, as far as the model's card tells: it is not fetched."""
-        from pipelines import schedulers
-        from pipelines.families import family
-        from pipelines.image_prompts import adapter_asked
-
-        request, card = self.request, self.engine.card(self.request.model)
-        schedulers.check(request.scheduler, card, request.steps)
-        family(card.family).check(request)
-        controlnet_asked(card, request, self.engine.options)
-        adapter_asked(card, request, self.engine.options)
-
     def _on_bytes(self, done: int, total: int) -> None:
         self.check()
         if not done and not total:  # waiting for another model's
@@ -147,7 +136,7 @@ class Job:
         from pipelines.learning import with_looks
 
         request = self.request
-        loaded.family.check(request, loaded.pipe)
+        by_model(request, loaded)
         self.control = prepare_controlnet(loaded, request, self.engine.options, self._on_bytes)
         self.controlnet = loaded.controlnets[self.control] if self.control is not None else None
         self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
@@ -241,12 +230,6 @@ class Job:
 def one_a_call(device: torch.device) -> bool:
     """On a CPU: the same rows in another batch differ in the last bits there, and this keeps image k exact."""
     return device.type == "cpu"
-
-
-def apart(request: RenderRequest, family: Any, pipe: Any) -> bool:
-    """Whether images cannot share a call: they have prompts of their own, and text keys that not everything sees."""
-    told = [request.of_image(image) for image in range(len(request.variants))]
-    return any(family.reaches(pipe, one) for one in told)
 
 
 def _no_room(request: RenderRequest, error: BaseException) -> ModelError:

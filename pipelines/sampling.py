@@ -29,6 +29,7 @@ from pipelines.methods.confine import Confine
 from pipelines.methods.harmonize import Harmonize, steps_run
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, Pixels
+from pipelines.refusals import NOT_TOGETHER
 from pipelines.request import RenderRequest
 
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
@@ -118,10 +119,7 @@ def sample(
         controlnet=controlnet,
     )
     if any(family.reaches(pipe, one) for one in told):
-        raise UnsupportedError(
-            "images with prompts of their own (variants) cannot be made together where a prompt is longer than the "
-            "model reads at once or a layer has negative words; shorten the prompts or make one image at a time."
-        )
+        raise UnsupportedError(NOT_TOGETHER)
     if run.reaches:  # which words are confined the family knows, with its tokenizer
         methods = sorted([*methods, Confine()], key=lambda method: method.order)
     kernel = Kernel()

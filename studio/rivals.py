@@ -58,6 +58,14 @@ WAYS: Mapping[str, Change] = MappingProxyType(
         "vary": _vary,
     }
 )
+NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "variants": "there are no alternatives such as {red|blue} in the prompt; write some, or say --open.",
+        "avoid": "no reference acts; give a picture to avoid.",
+        "vary": "no layer varies; raise vary of one.",
+    }
+)
+"""What is said of a way that has nothing to act on in a collage, and what to do."""
 OFF = "off"
 DEFAULT = (
     OFF,
@@ -89,6 +97,12 @@ def _there(collage: Collage) -> set[str]:
     if any(layer.visible and layer.vary for layer in collage.layers):
         ways.add("vary")
     return ways
+
+
+def lacking(collage: Collage, name: str) -> str | None:
+    """Why a setting has nothing to act on in a collage, None where it does."""
+    there = _there(collage)
+    return next((NEEDS[way] for way in name.split("+") if way in NEEDS and way not in there), None)
 
 
 def rivals(

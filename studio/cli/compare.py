@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.errors import FieldError, UnsupportedError
 from pipelines.events import Finished, RenderResult, Warned
 from pipelines.measure.numbers import measured
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.cli import avoiding, options
+from studio.cli.compared import line, write
 from studio.cli.files import find, load, make_folder
 from studio.cli.render import encoder, write_new
 from studio.cli.settings import apply_settings
@@ -25,9 +24,8 @@ from studio.document import Collage
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
-from studio.rivals import DEFAULT, OFF, rivals
-from studio.sheet import sheet
-from studio.to_request import to_request
+from studio.rivals import DEFAULT, lacking, rivals
+from studio.to_request import Prepared, to_request
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
@@ -35,20 +33,6 @@ if TYPE_CHECKING:
 
 IMAGES = 4
 """Pictures a setting where the collage asks for one alone: the paper's batch."""
-TOLD = (
-    "spread",
-    "spread_by",
-    "spread_match",
-    "spread_threshold",
-    "window",
-    "cads",
-    "cads_low",
-    "cads_high",
-    "cads_mix",
-    "guidance_interval",
-    "variants",
-)
-"""The fields of a setting that the manifest holds; null is the model's own."""
 
 
 def compare(
@@ -96,11 +80,13 @@ def compare(
 
     All settings have the same seeds. Strengths are the collage's own where it has them. Variants need alternatives such
     as {red|blue} in the prompt, avoid a reference, vary a layer that varies; without them these settings are left out.
-    --open writes alternatives for what the prompt leaves open, and the other settings leave it open. DIR gets every
-    picture with its collage inside as it is finished, NAME-compare.png (a row a setting, nothing selected) and
-    NAME-compare.json. One line a setting goes to stdout, tabs between: name, mean similarity of the pictures, Vendi,
-    mean similarity to each picture to avoid (avoided or not), seconds, and how many more than off in percent. On a CPU
-    images that do not act on each other are drawn one by one, which takes other seconds than one batch.
+    What the model cannot do of this collage is left out with a warning; a setting that --only names and that would be
+    left out is an error. --open writes alternatives for what the prompt leaves open, and the other settings leave it
+    open. DIR gets every picture with its collage inside as it is finished, NAME-compare.png (a row a setting, nothing
+    selected) and NAME-compare.json. One line a setting goes to stdout, tabs between: name, mean similarity of the
+    pictures, Vendi, mean similarity to each picture to avoid (avoided or not), seconds, and how many more than off in
+    percent. On a CPU images that do not act on each other are drawn one by one, which takes other seconds than one
+    batch.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted.
     """
@@ -118,8 +104,13 @@ def compare(
         collage = collage.replace(images=IMAGES)
     filled = opened_collage(collage) if fill else collage
     if fill and filled is collage:
-        print(f"decollage: warning: {NOTHING_OPEN}", file=sys.stderr)
-    asked = rivals(filled, tuple(only or DEFAULT), written=collage)
+        _warn(NOTHING_OPEN)
+    names = tuple(only or DEFAULT)
+    asked = rivals(filled, names, written=collage)
+    left = {name: why for name in names if (why := lacking(filled, name))}
+    if only and left:
+        name, why = next(iter(left.items()))
+        raise FieldError(f"{name} cannot be compared: {why}")
     store = PictureStore()
     prepared = {name: to_request(one, library, store) for name, one in asked.items()}
     whole = to_request(
@@ -131,21 +122,72 @@ def compare(
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
 
     engine, seen = default_engine(how), encoder(features)
+    prepared = _possible(engine, prepared, left, named=bool(only))  # by its card, before it is fetched
     engine.load(collage.model)  # so that no setting's seconds hold it
+    prepared = _possible(engine, prepared, left, named=bool(only))
     stem = find(file).resolve().stem
     results: dict[str, RenderResult] = {}
     files: dict[str, list[str]] = {}
+    refused: UnsupportedError | None = None
     try:
-        for name, one in asked.items():
-            for warning in prepared[name].warnings:
-                print(f"decollage: warning: {name}: {warning.message}", file=sys.stderr)
-            result = _rendered(engine, prepared[name].request, store, name)
+        for name, one in prepared.items():
+            for warning in one.warnings:
+                _warn(f"{name}: {warning.message}")
+            try:
+                result = _rendered(engine, one.request, store, name)
+            except UnsupportedError as error:  # what shows in the run alone
+                refused = refused or _named(name, error)
+                left[name] = str(error)
+                _warn(_left_out([name], str(error)))
+                continue
             results[name] = _measured(result, whole, store, seen)
-            files[name] = _keep(out, f"{stem}-{name}", one, library, results[name])
-            print(_line(name, results), flush=True)
+            files[name] = _keep(out, f"{stem}-{name}", asked[name], library, results[name])
+            print(line(name, results), flush=True)
     finally:  # what was made before an interruption or an error stays
         if files:
-            _write(out, stem, collage, asked, results, files, features or "embedded")
+            known = engine.card(collage.model)
+            write(out, stem, collage, known, asked, results, files, left, features or "embedded")
+    if refused is not None and (only or not files):
+        raise refused
+
+
+def _possible(
+    engine: Engine, prepared: dict[str, Prepared], left: dict[str, str], *, named: bool
+) -> dict[str, Prepared]:
+    """The settings that the engine can render, as far as it knows by now; ``left`` takes the others with the reasons,
+    and each reason is said once.
+
+    Raises `UnsupportedError` for one that was ``named``, and where none remains.
+    """
+    found: dict[str, UnsupportedError] = {}
+    for name, one in prepared.items():
+        try:
+            engine.check(one.request)
+        except UnsupportedError as error:
+            if named:
+                raise _named(name, error) from error
+            found[name] = error
+    if len(found) == len(prepared):  # what off cannot have, none can
+        raise next(iter(found.values()))
+    reasons: dict[str, list[str]] = {}
+    for name, refusal in found.items():
+        reasons.setdefault(str(refusal), []).append(name)
+    for why, names in reasons.items():
+        left.update(dict.fromkeys(names, why))
+        _warn(_left_out(names, why))
+    return {name: one for name, one in prepared.items() if name not in found}
+
+
+def _named(name: str, error: UnsupportedError) -> UnsupportedError:
+    return UnsupportedError(f"{name} cannot be compared: {error}")
+
+
+def _left_out(names: list[str], why: str) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} left out: {why}"
+
+
+def _warn(message: str) -> None:
+    print(f"decollage: warning: {message}", file=sys.stderr)
 
 
 def _rendered(engine: Engine, request: RenderRequest, store: PictureStore, name: str) -> RenderResult:
@@ -153,7 +195,7 @@ def _rendered(engine: Engine, request: RenderRequest, store: PictureStore, name:
     result = None
     for event in engine.render(request, store):
         if isinstance(event, Warned):
-            print(f"decollage: warning: {name}: {event.message}", file=sys.stderr)
+            _warn(f"{name}: {event.message}")
         if isinstance(event, Finished):
             result = event.result
     assert result is not None, "a run ends with Finished or an error"
@@ -182,63 +224,3 @@ def _keep(out: Path, stem: str, collage: Collage, library: Library, result: Rend
         ).name
         for image in range(len(result.pictures))
     ]
-
-
-def _line(name: str, results: dict[str, RenderResult]) -> str:
-    report: dict[str, Any] = results[name].report
-    parts = [name]
-    spread = report.get("numbers", {}).get("spread")
-    if spread:
-        parts += [f"similarity {1 - spread['distance']:.3f}", f"vendi {spread['vendi']:.2f}"]
-    for near in report.get("numbers", {}).get("avoids", ()):
-        if near["inside"]:
-            parts.append(f"near {near['name']!r} {mean(near['inside']):.3f}")
-    parts.append(f"{report['seconds']:.1f} s")
-    before = results[OFF].report["seconds"] if OFF in results else None
-    if name != OFF and isinstance(before, int | float) and before > 0:
-        parts.append(f"{100 * (report['seconds'] / before - 1):+.1f} %")
-    return "\t".join(parts)
-
-
-def _write(
-    out: Path,
-    stem: str,
-    collage: Collage,
-    asked: dict[str, Collage],
-    results: dict[str, RenderResult],
-    files: dict[str, list[str]],
-    features: str,
-) -> None:
-    """Sheet and manifest of the settings that are finished."""
-    manifest: dict[str, Any] = {
-        "collage": stem,
-        "model": collage.model,
-        "seeds": [(collage.seed or 0) + image for image in range(collage.images)],
-        "features": features,
-        "settings": {},
-    }
-    rows = []
-    for name in files:
-        own, result = asked[name], results[name]
-        manifest["settings"][name] = {
-            "changes": {word: getattr(own, word) for word in TOLD}
-            | {
-                "avoids": [avoid.label for avoid in own.avoids],
-                "vary": {layer.label: layer.vary for layer in own.layers if layer.vary},
-            },
-            "prompts": [result.request.of_image(image).prompt for image in range(len(result.pictures))],
-            "seconds": result.report["seconds"],
-            "numbers": result.report.get("numbers", {}),
-            "files": files[name],
-        }
-        _, *told = _line(name, results).split("\t")
-        rows.append(("\n".join([name.replace("+", "\n+ "), *told]), result.pictures))
-    manifest["run"] = {
-        word: value
-        for word, value in next(iter(results.values())).report.items()
-        if word in ("device", "dtype", "threads", "versions")
-    }
-    buffer = io.BytesIO()
-    sheet(rows).save(buffer, "PNG")
-    path = write_new(out, f"{stem}-compare", buffer.getvalue())
-    path.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

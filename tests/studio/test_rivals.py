@@ -11,7 +11,7 @@ from pipelines.models import card
 from studio.defaults import DEFAULTS
 from studio.document import Avoid, Collage, Layer
 from studio.opening import opened_collage
-from studio.rivals import DEFAULT, INTERVAL, has_alternatives, rivals
+from studio.rivals import DEFAULT, INTERVAL, has_alternatives, lacking, rivals
 
 DIGEST = "a" * 64
 BETWEEN = tuple(name for name in DEFAULT if name not in ("avoid", "vary"))
@@ -77,6 +77,15 @@ def test_what_does_not_act_is_not_compared(part: dict[str, Any]) -> None:
 def test_where_nothing_is_left_one_sentence_says_why() -> None:
     with pytest.raises(FieldError, match="nothing is left to compare of variants, vary: variants need"):
         rivals(Collage(prompt="a car", seed=3, images=2), ("variants", "vary"))
+
+
+def test_what_a_setting_lacks_is_said_of_it() -> None:
+    collage = Collage(prompt="a car", seed=3, images=2)
+    told = {name: lacking(collage, name) for name in DEFAULT}
+    assert {name for name, why in told.items() if why is None} == {*rivals(collage)}
+    assert str(told["negtome+variants"]).startswith("there are no alternatives such as {red|blue}")
+    assert str(told["avoid"]).startswith("no reference acts")
+    assert lacking(Collage(**ASKED), "variants") is None
 
 
 def test_the_collages_own_strengths_are_kept_and_taken_out_of_off() -> None:

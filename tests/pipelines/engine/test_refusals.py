@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pipelines.errors import (
     UnsupportedError,
 )
 from pipelines.pictures import PictureStore
-from pipelines.request import ImagePromptRequest
+from pipelines.request import ImagePromptRequest, LookRequest, Variant
 from tests.pipelines import tiny
 
 
@@ -177,3 +178,42 @@ class TestRefusals:
         with pytest.raises(UnsupportedError):
             tiny.result(engine, tiny.text_request(scheduler="heun"), store)
         assert len(tiny.pictures(engine, tiny.text_request(), store)) == 1
+
+
+class TestWhatIsKnownBeforeARun:
+    def test_what_the_card_tells(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pipelines.engine.load_pipeline", loaded)
+        plain = tiny.text_request("flux", scheduler="flow_euler")
+        Engine().check(plain)
+        with pytest.raises(UnsupportedError, match="guidance interval cannot be used with flux"):
+            Engine().check(plain.replace(guidance_interval=(0.5, 3.0)))
+
+    def test_what_the_loaded_model_tells(self, transformers: Engine) -> None:
+        """Whether Klein's guidance is distilled stands in its pipeline."""
+        pipe = transformers.load("klein").pipe
+        own = Engine()
+        asked = tiny.text_request("own", scheduler="flow_euler", guidance_interval=(0.5, 3.0))
+        for distilled in (False, True):
+            made = type(pipe)(**pipe.components, is_distilled=distilled)
+            own.adopt("own", made, transformers.load("klein").card)
+            if distilled:
+                with pytest.raises(UnsupportedError, match=r"guidance interval.*distilled"):
+                    own.check(asked)
+            else:
+                own.check(asked)
+
+    def test_images_that_cannot_be_made_together(self, engine: Engine, store: PictureStore) -> None:
+        told = tuple(Variant(prompt=f"a {word} car", spans=((2, 2 + len(word)),)) for word in ("red", "blue"))
+        request = tiny.collage_request(
+            store, "sd_noise", layers=(tiny.layer(store, "cat", tiny.CAT, negative="night"),)
+        ).replace(images=2, variants=told)
+        engine.check(request)
+        joint = request.replace(spread=1.0)
+        with pytest.raises(UnsupportedError, match="cannot be made together"):
+            engine.check(joint)
+        engine.check(joint.replace(guidance=1.0))
+        engine.check(joint.replace(variants=()))
+        frozen = dataclasses.replace(joint.layers[0], harmonize=0.0)
+        engine.check(joint.replace(layers=(frozen,), background_harmonize=0.0))
+        look = LookRequest(cutout=store.put(tiny.picture(3, 4)), steps=1)
+        engine.check(joint.replace(layers=(dataclasses.replace(joint.layers[0], look=look),)))
