@@ -65,7 +65,7 @@ globalThis.Decollage = {
 for (const name of ["layersPanel", "inspectorPanel", "scenePanel", "avoidPanel", "headerBar", "stageTools", "promptBar", "drawerPanel"]) {
   globalThis.Decollage[name] = panel;
 }
-for (const name of ["store", "geometry", "results", "leaving", "bridge", "adding"]) {
+for (const name of ["store", "geometry", "results", "leaving", "bridge", "sending", "adding"]) {
   require(`../../../studio/canvas/static/${name}.js`);
 }
 
