@@ -34,6 +34,7 @@
 
   Sending.render = async function render(edit = null) {
     if (this.results.running) return;
+    D.commitTyped();
     this.results.begin(edit?.layer);
     // what is asked for while the last run's stream closes is dropped by Gradio's queue
     await pause(this.results.endedAt + STREAM_CLOSES - performance.now());
@@ -62,6 +63,7 @@
   };
 
   Sending.save = function save() {
+    D.commitTyped();
     this.send("dc_save", {}, {
       handed: (doc) => {
         this.saving = doc;

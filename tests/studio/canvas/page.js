@@ -48,6 +48,7 @@ globalThis.Decollage = {
   iconButton: () => new Element(),
   fold: () => new Element(),
   listenToKeys() {},
+  commitTyped() {},
   View: class {
     constructor(host, store) {
       this.store = store;
