@@ -14,8 +14,10 @@
 
   /** Sends an event once all uploads are in and the document has been handed over, one event after another.
    *
-   * With it go `edit`, as in `renderAlone`, and `incoming`, an uploaded file to open; `handed` is told the document. */
-  Sending.send = function send(name, data = {}, { edit = null, incoming = null, handed = () => {} } = {}) {
+   * With it go `edit`, as in `renderAlone`, and `incoming`, an uploaded file to open; `handed` is told the document.
+   * It stays here where at its turn `wanted()` is false. */
+  Sending.send = function send(name, data = {}, more = {}) {
+    const { edit = null, incoming = null, handed = () => {}, wanted = () => true } = more;
     const hand = () => {
       this.props.value = { ...this.store.doc, incoming, edit };
     };
@@ -23,6 +25,7 @@
       await Promise.allSettled([...this.pending]);
       hand();
       await pause();
+      if (!wanted()) return;
       hand(); // a change meanwhile has put the document alone there
       handed(this.store.doc);
       this.trigger(name, data);
@@ -35,11 +38,12 @@
   Sending.render = async function render(edit = null) {
     if (this.results.running) return;
     D.commitTyped();
+    const turn = (this.turn = {}); // of this run, until Stop or the next one takes it
     this.results.begin(edit?.layer);
     // what is asked for while the last run's stream closes is dropped by Gradio's queue
     await pause(this.results.endedAt + STREAM_CLOSES - performance.now());
-    if (!this.results.running) return; // Stop came first
-    this.send("dc_render", {}, { edit, handed: (doc) => this.results.belongTo(doc) });
+    const wanted = () => this.turn === turn;
+    if (wanted()) this.send("dc_render", {}, { edit, wanted, handed: (doc) => this.results.belongTo(doc) });
   };
 
   /** Why a layer cannot be rendered alone now, null where it can. */
@@ -59,6 +63,7 @@
   };
 
   Sending.stop = function stop() {
+    this.turn = null;
     this.trigger("dc_stop");
   };
 
