@@ -7,6 +7,7 @@
   const { h } = D;
 
   const STREAM_CLOSES = 500; // ms
+  const ANSWER_COMES = 30_000; // ms after which a save counts as not answered
 
   const pause = (milliseconds = 0) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -67,20 +68,42 @@
     this.trigger("dc_stop");
   };
 
-  Sending.save = function save() {
+  /** Saves. What is asked for while a save is under way waits for its answer, as Gradio would drop it; it is not asked
+   * for where nothing has changed since. */
+  Sending.save = async function save() {
     D.commitTyped();
-    this.send("dc_save", {}, {
-      handed: (doc) => {
-        this.saving = doc;
-      },
-    });
+    this.saveAgain = true;
+    if (this.saving) return;
+    this.saving = true;
+    try {
+      while (this.saveAgain && this.store.doc !== this.sentToSave) await this.saveOnce();
+    } finally {
+      this.saving = this.saveAgain = false;
+      this.sentToSave = null;
+    }
+  };
+
+  /** Sends one save; ends when the next one may be sent. */
+  Sending.saveOnce = async function saveOnce() {
+    this.saveAgain = false;
+    const answer = new Promise((resolve) => (this.answered = resolve));
+    const lost = setTimeout(this.answered, ANSWER_COMES);
+    try {
+      await this.send("dc_save", {}, { handed: (doc) => (this.sentToSave = doc) });
+      await answer;
+    } finally {
+      clearTimeout(lost);
+    }
+    await pause(STREAM_CLOSES);
   };
 
   /** What came of a save: a file to download, or a sentence; sentences of Open and presets come here, too. */
   Sending.takeSaved = function takeSaved(saved) {
     if (!saved) return;
+    if ("rev" in saved) this.answered?.(); // it is a save's
     if (saved.error) return this.results.fail(saved.error);
-    this.keep(this.saving);
+    const sent = this.sentToSave;
+    if (sent && saved.rev === (sent.rev ?? null)) this.keep(sent);
     const link = h("a", { href: D.urlOf(saved.file), download: saved.name });
     document.body.append(link);
     link.click();

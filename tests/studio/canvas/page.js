@@ -28,6 +28,8 @@ class Element extends EventTarget {
 
   remove() {}
 
+  click() {}
+
   querySelector() {
     return new Element();
   }
