@@ -16,7 +16,7 @@
       this.report = null;
       this.seq = 0;
       this.alone = null; // id of the layer that the last run rendered alone: it stays selected
-      this.stayed = false; // whether the user went back to the collage while a run was on
+      this.stayed = false; // whether the user chose what to look at while a run was on
       this.lastSeed = null; // with which the last run is made again
       this.opened = 0; // the document that the last run was of
       this.ended = 0; // number of the last run that ended
@@ -123,7 +123,7 @@
       if (newest) {
         this.error.hidden = !report.error;
         this.#drawStrip();
-        if (!this.stayed) this.look(newest.key);
+        if (!this.stayed) this.#turn(newest.key);
       } else if (report.state === "running" && report.preview) {
         this.preview = report.preview;
         if (this.shown === null && !this.stayed) this.shown = "preview";
@@ -132,7 +132,7 @@
       if (report.state !== "running") {
         this.preview = null;
         this.stayed = false;
-        if (this.shown === "preview") this.look(report.state === "done" ? (this.all[0]?.key ?? null) : null);
+        if (this.shown === "preview") this.#turn(report.state === "done" ? (this.all[0]?.key ?? null) : null);
       }
       this.#drawStage();
       this.app.showRunning(this.running);
@@ -152,11 +152,17 @@
       this.judge.textContent = layers?.by ?? "";
     }
 
-    /** Shows a result by key, the running preview, or with null the collage. */
+    /** The user's choice: a result by key, the running preview, or with null the collage. While a run is on, all but
+     * the preview stays until its end. */
     look(key) {
+      this.stayed = this.running && key !== "preview";
+      this.#turn(key);
+      const { store } = this.app;
+      if (!this.overlay.hidden && store.selected !== this.alone) store.select(null);
+    }
+
+    #turn(key) {
       this.shown = key;
-      if (key === null && this.running) this.stayed = true;
-      if (key !== null) this.stayed = false;
       this.#drawStage();
     }
 
@@ -185,8 +191,6 @@
         if (chosen) item.firstChild.setAttribute("aria-current", "true");
         else item.firstChild.removeAttribute("aria-current");
       }
-      const selected = this.app.view?.store.selected;
-      if (url && selected && selected !== this.alone) this.app.view.store.select(null);
     }
 
     /** Puts the result exactly where the canvas lies under it. */
