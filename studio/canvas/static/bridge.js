@@ -125,9 +125,14 @@
 
     #changed(docChanged, say) {
       if (docChanged) this.props.value = this.store.doc;
-      if (say) this.live.textContent = say;
+      this.tell(say);
       this.view.draw();
       this.#show();
+    }
+
+    /** Has a sentence read out, without showing it. */
+    tell(sentence) {
+      if (sentence) this.live.textContent = sentence;
     }
 
     /** A document from the server: the first one, an opened file or a preset. */

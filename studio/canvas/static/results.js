@@ -54,7 +54,7 @@
       this.shelf = h("section", { class: "dc-shelf", "aria-label": "Results", hidden: true }, this.bar, this.strip);
 
       this.progress = h("div", { class: "dc-progress", hidden: true }, h("div", { class: "dc-progress-bar" }));
-      this.status = h("p", { class: "dc-status", role: "status" });
+      this.status = h("p", { class: "dc-status" }); // says every step: too much to be read out
       this.error = h("p", { class: "dc-error", role: "alert", hidden: true });
       this.warnings = h("ul", { class: "dc-warnings", "aria-label": "Warnings", hidden: true });
       this.layers = h("ul", { class: "dc-quiet" });
@@ -90,14 +90,16 @@
       this.alone = alone;
       this.error.hidden = true;
       this.stayed = false;
+      this.app.tell("Rendering.");
       this.take({ state: "running", text: "Starting…", results: [], warnings: [], share: 0 });
     }
 
     take(report) {
       if (report.seq && report.seq <= this.seq) return; // overtaken on the way
       this.seq = report.seq ?? this.seq;
+      const ends = this.running && report.state !== "running";
       if (report.state !== "running") {
-        if (this.running) this.endedAt = performance.now();
+        if (ends) this.endedAt = performance.now();
         this.ended = Math.max(this.ended, report.id ?? this.report?.id ?? 0);
       } else if (report.id <= this.ended) return; // said before Stop was heard, arrived after it
       this.report = report;
@@ -120,6 +122,8 @@
         if (result.image === 0) this.lastSeed = result.again;
       }
       this.all.length = Math.min(this.all.length, KEPT);
+      if (ends) this.app.tell(report.text); // of what failed, the alert tells
+      else if (newest) this.app.tell(`Picture ready, seed ${newest.seed}.`);
       if (newest) {
         this.error.hidden = !report.error;
         this.#drawStrip();

@@ -61,3 +61,16 @@ test("what is chosen while a run is on stays until its end, but for the preview"
   results.take(report(2, 1));
   assert.equal(results.shown, "2-0"); // the next run is looked at again
 });
+
+test("begin, end and each finished picture are read out, steps are not", () => {
+  const told = [];
+  app.tell = (sentence) => told.push(sentence);
+  results.begin();
+  results.take(report(1, 0, { text: "Loading the model…" }));
+  results.take(report(1, 1));
+  results.take(report(1, 1, { text: "4 of 9 steps" }));
+  results.take(report(1, 2, { state: "done", text: "Made 2 pictures." }));
+  results.take(report(1, 2, { state: "stopped", text: "Stopped." })); // the answer to a Stop that came too late
+  assert.deepEqual(told, ["Rendering.", "Picture ready, seed 7.", "Made 2 pictures."]);
+  assert.equal(results.status.role, undefined);
+});
