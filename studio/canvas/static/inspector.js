@@ -69,12 +69,12 @@
     );
     const howLook = h("div", { class: "dc-pair" }, Object.values(looks).map((one) => one.element));
 
-    const setPlace = (field) => (value) => {
-      const layer = store.layer(shown);
+    const place = (field, value) => {
+      const layer = store.unlocked(shown);
       if (!layer) return;
-      if (field !== "scale") return store.patchLayer(layer.id, { [field]: value });
-      store.patchLayer(layer.id, D.scaled(layer, value / 100, limits.scale));
+      store.patchLayer(layer.id, field === "scale" ? D.scaled(layer, value / 100, limits.scale) : { [field]: value });
     };
+    const setPlace = (field) => (value) => app.attempt(() => place(field, value));
     const places = Object.fromEntries(
       PLACES.map(([field, label, step]) => {
         const [min, max] = field === "scale" ? limits.scale.map((one) => one * 100) : limits[field];

@@ -49,7 +49,7 @@
   function stageTools(app) {
     const { store } = app;
     const on = (command) => () => app.attempt(() => store.selected && command(store.selected));
-    const flip = (field) => (id) => store.patchLayer(id, { [field]: !store.layer(id)[field] }, { say: "Flipped." });
+    const flip = (field) => (id) => store.patchLayer(id, { [field]: !store.unlocked(id)[field] }, { say: "Flipped." });
     const undo = D.iconButton("undo", "Undo", () => store.undo(), { keys: "Ctrl+Z" });
     const redo = D.iconButton("redo", "Redo", () => store.redo(), { keys: "Ctrl+Shift+Z" });
     const forLayer = [

@@ -48,15 +48,22 @@ const layer = (name) => ({
 });
 const words = new Proxy({}, { get: (_, word) => ({ label: word, hint: "", min: 0, max: 1, step: 0.05, curve: 1, default: 0.85, nullable: true }) });
 
-let store, box;
+let store, panel, box, refused;
 const named = (name) => store.doc.layers.find((one) => one.name === name);
 beforeEach(() => {
   document.activeElement = null;
   const limits = { layers: 9, avoids: 9, name: 100, words: 100, scale: [0.01, 64], x: [-99, 99], y: [-99, 99], rotation: [-180, 180] };
   store = new Store({ name: "", prompt: "", layers: [], avoids: [] }, limits);
   const model = { no_shape: {}, look: true };
-  const app = { store, settings: { words, limits }, model, usual: () => 0.85 };
-  const panel = inspectorPanel(app);
+  refused = [];
+  const attempt = (command) => {
+    try {
+      command();
+    } catch (error) {
+      refused.push(error.message);
+    }
+  };
+  panel = inspectorPanel({ store, settings: { words, limits }, model, attempt, usual: () => 0.85 });
   store.subscribe(() => panel.show());
   store.addLayers([layer("cat"), layer("dog")]);
   store.select(named("cat").id);
@@ -108,4 +115,17 @@ test("a box says what the document has, but for what is being typed in it", () =
   assert.equal(seed.input.value, "3");
   commitTyped();
   assert.deepEqual(told, [3]);
+});
+
+test("a locked layer stays where it is, and the box says so", () => {
+  const x = panel.element.find((one) => one.tagName === "INPUT" && one.type === "number" && one.value === "10");
+  store.patchLayer(named("cat").id, { locked: true });
+  x.focus();
+  x.value = "40";
+  commitTyped();
+  assert.deepEqual([named("cat").x, x.value, refused], [10, "10", ["cat is locked; unlock it first."]]);
+  store.patchLayer(named("cat").id, { locked: false });
+  x.value = "40";
+  commitTyped();
+  assert.equal(named("cat").x, 40);
 });
