@@ -43,6 +43,7 @@ SCRIPTS = (
     "keys.js",
     "leaving.js",
     "bridge.js",
+    "sending.js",
     "adding.js",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -50,15 +51,19 @@ class Files:
         return to_page(*open_any(presets.path(name)), self.keep)
 
     def save(self, page: dict[str, Any] | None) -> Update:
-        """A .collage file of the page's document, to download."""
+        """A .collage file of the page's document, to download, with the document's ``rev``: what was saved."""
+        rev = (page or {}).get("rev")
+        which = {
+            "rev": rev if isinstance(rev, int) else None
+        }  # of what a page sends, a number alone goes back
         try:
             collage, library = to_collage(page, self.uploads)
             name = f"{file_stem(collage.name)}.collage"
             path = self.keep(name, archive.write_bytes(collage, library))
         except DecollageError as error:
-            return self._refused(error)
+            return self._refused(error, which)
         file = file_data(path, "application/zip", name)
-        return gr.update(saved={"seq": self.jobs.number(), "file": file, "name": name})
+        return gr.update(saved={"seq": self.jobs.number(), "file": file, "name": name, **which})
 
-    def _refused(self, error: DecollageError) -> Update:
-        return gr.update(saved={"seq": self.jobs.number(), "error": as_sentence(str(error))})
+    def _refused(self, error: DecollageError, more: Mapping[str, Any] | None = None) -> Update:
+        return gr.update(saved={"seq": self.jobs.number(), "error": as_sentence(str(error)), **(more or {})})

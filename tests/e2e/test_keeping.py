@@ -33,8 +33,7 @@ def test_leaving_is_asked_about_while_something_would_be_lost(user: Driver) -> N
     assert _asked_when_reloading(user) == []
     user.fill("Scene prompt", "a cat")
     user.save("Save")
-    user.wait(f"{_STUDIO}.saving === {_STUDIO}.store.doc")
-    user.page.wait_for_timeout(300)
+    user.wait(f"!{_STUDIO}.saving")
     assert _asked_when_reloading(user) == []
 
 

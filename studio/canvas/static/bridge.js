@@ -1,14 +1,11 @@
 /* The studio as one component of the page, and its wire to the server.
  *
- * To the server go the document (`props.value`, client-side until an event takes it) and named events; back come a
- * document (`value`), the report of a run (`run`) and files to download (`saved`). Names of events stand in the
- * component's Python alone. */
+ * To the server go the document (`props.value`, client-side until an event takes it) and named events (`sending.js`);
+ * back come a document (`value`), the report of a run (`run`) and files to download (`saved`). */
 (() => {
   "use strict";
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
-
-  const STREAM_CLOSES = 500; // ms
 
   class Studio {
     constructor({ element, props, trigger, server, upload, watch }) {
@@ -27,7 +24,7 @@
       this.store.subscribe(({ doc, say }) => this.#changed(doc, say));
       watch("value", () => this.#receive(props.value));
       watch("run", () => props.run && this.results.take(props.run));
-      watch("saved", () => this.#saved(props.saved));
+      watch("saved", () => this.takeSaved(props.saved));
       this.themes = new MutationObserver(() => this.view.restyle());
       this.themes.observe(document.body, { attributes: true, attributeFilter: ["class"] });
       if (known) this.#ready();
@@ -129,9 +126,14 @@
 
     #changed(docChanged, say) {
       if (docChanged) this.props.value = this.store.doc;
-      if (say) this.live.textContent = say;
+      this.tell(say);
       this.view.draw();
       this.#show();
+    }
+
+    /** Has a sentence read out, without showing it. */
+    tell(sentence) {
+      if (sentence) this.live.textContent = sentence;
     }
 
     /** A document from the server: the first one, an opened file or a preset. */
@@ -150,16 +152,6 @@
       this.frame.inert = false;
     }
 
-    #saved(saved) {
-      if (!saved) return;
-      if (saved.error) return this.results.fail(saved.error);
-      this.keep(this.saving);
-      const link = h("a", { href: D.urlOf(saved.file), download: saved.name });
-      document.body.append(link);
-      link.click();
-      link.remove();
-    }
-
     /** Runs a command; what it refuses is shown as a sentence. */
     attempt(command) {
       try {
@@ -169,55 +161,6 @@
         this.results.fail(error.message);
         return undefined;
       }
-    }
-
-    /** Sends an event once all uploads are in and the document has been handed over, one event after another.
-     *
-     * With it go `edit`, as in `renderAlone`, and `incoming`, an uploaded file to open; `handed` is told the document. */
-    send(name, data = {}, { edit = null, incoming = null, handed = () => {} } = {}) {
-      const hand = () => {
-        this.props.value = { ...this.store.doc, incoming, edit };
-      };
-      const sent = this.sending.then(async () => {
-        await Promise.allSettled([...this.pending]);
-        hand();
-        await this.#pause();
-        hand(); // a change meanwhile has put the document alone there
-        handed(this.store.doc);
-        this.trigger(name, data);
-        await this.#pause(); // until Gradio has read it
-      });
-      this.sending = sent.catch(() => {});
-      return sent;
-    }
-
-    #pause(milliseconds = 0) {
-      return new Promise((resolve) => setTimeout(resolve, milliseconds));
-    }
-
-    async render(edit = null) {
-      if (this.results.running) return;
-      this.results.begin(edit?.layer);
-      // what is asked for while the last run's stream closes is dropped by Gradio's queue
-      await this.#pause(this.results.endedAt + STREAM_CLOSES - performance.now());
-      if (!this.results.running) return; // Stop came first
-      this.send("dc_render", {}, { edit, handed: (doc) => this.results.belongTo(doc) });
-    }
-
-    /** Why a layer cannot be rendered alone now, null where it can. */
-    whyNotAlone(layer) {
-      if (this.results.running) return "A render is running.";
-      if (!this.results.ground) return "Render the collage first: the layer is rendered on a result.";
-      if (!layer.visible) return "The layer is hidden; show it first.";
-      if (layer.locked) return "The layer is locked; unlock it first.";
-      return null;
-    }
-
-    /** Renders one layer anew on the result that is shown, or the newest. */
-    renderAlone(id) {
-      const layer = this.store.layer(id);
-      if (!layer || this.whyNotAlone(layer) !== null) return;
-      this.render({ layer: id, picture: this.results.ground.file });
     }
 
     /** Values that the server suggests for the layers; null when it does not answer. */
@@ -242,50 +185,12 @@
       return this.server.fill_in({ prompt, words });
     }
 
-    stop() {
-      this.trigger("dc_stop");
-    }
-
-    save() {
-      this.send("dc_save", {}, {
-        handed: (doc) => {
-          this.saving = doc;
-        },
-      });
-    }
-
-    openPreset(name) {
-      this.send("dc_preset", { name });
-    }
-
     /** The scene prompt with the layers' words put in; null when the server does not answer. */
     async weave(prompt, words) {
       try {
         return await this.server.weave({ prompt, words });
       } catch {
         return null;
-      }
-    }
-
-    /** Uploads a browser file; gives the reference that documents hold. */
-    async sendFile(file) {
-      const work = this.upload(file);
-      this.pending.add(work);
-      try {
-        const { path, url } = await work;
-        return {
-          path,
-          url,
-          orig_name: file.name,
-          size: file.size,
-          mime_type: file.type,
-          is_stream: false,
-          meta: { _type: "gradio.FileData" },
-        };
-      } catch {
-        throw new D.Refused(`${file.name} could not be uploaded; try again.`);
-      } finally {
-        this.pending.delete(work);
       }
     }
   }

@@ -70,6 +70,19 @@
   /** Number of decimals that a step asks for. */
   const decimals = (step) => (String(step).split(".")[1] ?? "").length;
 
+  /** Puts `text` into a number's box that says `before`; what is being typed there stays. Gives `text`. */
+  function tell(box, before, text) {
+    const typed = document.activeElement === box && box.value !== before;
+    if (!typed && box.value !== text) box.value = text; // set again, the same text would take away what is no number yet
+    return text;
+  }
+
+  /** Hands over the number that is being typed; its box does so by itself only when Enter is pressed or it is left. */
+  function commitTyped() {
+    const box = document.activeElement;
+    if (box?.type === "number") box.dispatchEvent(new Event("change"));
+  }
+
   /** A slider with a number beside it. `word`: {label, hint, min, max, step, default, nullable, curve}. null stands
    * for the default and is shown as such; the little arrow brings it back. `change(value)` is called with a number or
    * null. A `curve` of 2 gives small values more room. */
@@ -98,7 +111,7 @@
     range.addEventListener("input", () => change(tidy(fromShare(Number(range.value) / notches))));
     number.addEventListener("change", () => {
       const value = number.value.trim() === "" ? null : Number(number.value);
-      change(value === null || Number.isNaN(value) ? null : clamp(value)); // null: the default
+      if (number.value !== stored) change(value === null || Number.isNaN(value) ? null : clamp(value)); // null: the default
       number.value = stored;
     });
     const element = h(
@@ -110,11 +123,11 @@
     );
     const show = (value, usual) => {
       const shown = value ?? usual ?? word.default;
-      const text = (stored = Number(shown).toFixed(decimals(word.step)));
+      const text = Number(shown).toFixed(decimals(word.step));
+      stored = tell(number, stored, text);
       if (document.activeElement !== range || tidy(fromShare(range.value / notches)) !== shown) {
         range.value = String(Math.round(toShare(shown) * notches));
       }
-      if (document.activeElement !== number) number.value = text;
       range.style.setProperty("--filled", `${toShare(shown) * 100}%`);
       element.classList.toggle("dc-is-default", value === null || value === undefined);
       reset.hidden = value === null || value === undefined || !word.nullable;
@@ -137,8 +150,8 @@
       const value = Number(input.value);
       const empty = input.value.trim() === "" || Number.isNaN(value);
       const bounded = Math.min(max, Math.max(min, value));
-      if (!empty) change(step === 1 ? Math.round(bounded) : bounded);
-      else if (optional) change(null);
+      if (input.value !== stored && !empty) change(step === 1 ? Math.round(bounded) : bounded);
+      else if (input.value !== stored && optional) change(null);
       input.value = stored;
     });
     const tip = about ? hint(about, label) : null;
@@ -150,9 +163,8 @@
       tip?.bubble,
     );
     const show = (value, placeholder = "") => {
-      stored = value === null ? "" : String(value);
+      stored = tell(input, stored, value === null ? "" : String(value));
       input.placeholder = String(placeholder);
-      if (document.activeElement !== input) input.value = stored;
     };
     return { element, show, input };
   }
@@ -289,5 +301,5 @@
     return h("div", { class: "dc-tab-box" }, list, panels);
   }
 
-  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, check, fold, tabs, freshId });
+  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, check, fold, tabs, freshId, commitTyped });
 })();

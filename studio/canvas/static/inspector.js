@@ -24,8 +24,8 @@
   function inspectorPanel(app) {
     const { store } = app;
     const { words, limits } = app.settings;
-    const change = (field) => (value) =>
-      store.patchLayer(store.selected, { [field]: value }, { tag: `${field}:${store.selected}` });
+    let shown = null; // id of the layer that the fields are about
+    const change = (field) => (value) => store.patchLayer(shown, { [field]: value }, { tag: `${field}:${shown}` });
 
     const name = D.text("Name", change("name"), { limit: limits.name });
     const prompt = D.text("Words", change("prompt"), {
@@ -69,12 +69,12 @@
     );
     const howLook = h("div", { class: "dc-pair" }, Object.values(looks).map((one) => one.element));
 
-    const setPlace = (field) => (value) => {
-      const layer = store.current;
+    const place = (field, value) => {
+      const layer = store.unlocked(shown);
       if (!layer) return;
-      if (field !== "scale") return store.patchLayer(layer.id, { [field]: value });
-      store.patchLayer(layer.id, D.scaled(layer, value / 100, limits.scale));
+      store.patchLayer(layer.id, field === "scale" ? D.scaled(layer, value / 100, limits.scale) : { [field]: value });
     };
+    const setPlace = (field) => (value) => app.attempt(() => place(field, value));
     const places = Object.fromEntries(
       PLACES.map(([field, label, step]) => {
         const [min, max] = field === "scale" ? limits.scale.map((one) => one * 100) : limits[field];
@@ -123,6 +123,9 @@
     }
 
     function show() {
+      // a number typed for a layer is that layer's, whatever has taken the selection from it
+      if (shown !== store.selected && element.contains(document.activeElement)) D.commitTyped();
+      shown = store.selected;
       const layer = store.current;
       filled.hidden = !layer;
       offers.show();

@@ -1,4 +1,5 @@
-/* The keyboard: commands while the focus is anywhere in the studio but in a text. Sliders and choices keep their arrows. */
+/* The keyboard: commands while the focus is anywhere in the studio but in a text, or nowhere. Sliders and choices keep
+ * their arrows. */
 (() => {
   "use strict";
   const D = (globalThis.Decollage ??= {});
@@ -36,9 +37,11 @@
     return null;
   }
 
-  function listenToKeys(app, element) {
+  /** Keys pressed within `frame`, or while nothing has the focus: what had it may be gone or switched off. */
+  function listenToKeys(app, frame) {
     const { store } = app;
-    element.addEventListener("keydown", (event) => {
+    const act = (event) => {
+      if (frame.inert || !(event.target === document.body || frame.contains(event.target))) return;
       const wish = keyCommand(event);
       if (!wish || (isTyping(event.target) && !wish.whileTyping)) return;
       if (usesItself(event.target).includes(wish.command)) return;
@@ -66,7 +69,8 @@
           }),
       }[wish.command]();
       if (done !== false) event.preventDefault();
-    });
+    };
+    document.addEventListener("keydown", act, { signal: app.listening.signal });
   }
 
   Object.assign(D, { keyCommand, listenToKeys });

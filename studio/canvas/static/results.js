@@ -16,7 +16,7 @@
       this.report = null;
       this.seq = 0;
       this.alone = null; // id of the layer that the last run rendered alone: it stays selected
-      this.stayed = false; // whether the user went back to the collage while a run was on
+      this.stayed = false; // whether the user chose what to look at while a run was on
       this.lastSeed = null; // with which the last run is made again
       this.opened = 0; // the document that the last run was of
       this.ended = 0; // number of the last run that ended
@@ -54,7 +54,7 @@
       this.shelf = h("section", { class: "dc-shelf", "aria-label": "Results", hidden: true }, this.bar, this.strip);
 
       this.progress = h("div", { class: "dc-progress", hidden: true }, h("div", { class: "dc-progress-bar" }));
-      this.status = h("p", { class: "dc-status", role: "status" });
+      this.status = h("p", { class: "dc-status" }); // says every step: too much to be read out
       this.error = h("p", { class: "dc-error", role: "alert", hidden: true });
       this.warnings = h("ul", { class: "dc-warnings", "aria-label": "Warnings", hidden: true });
       this.layers = h("ul", { class: "dc-quiet" });
@@ -90,14 +90,16 @@
       this.alone = alone;
       this.error.hidden = true;
       this.stayed = false;
+      this.app.tell("Rendering.");
       this.take({ state: "running", text: "Starting…", results: [], warnings: [], share: 0 });
     }
 
     take(report) {
       if (report.seq && report.seq <= this.seq) return; // overtaken on the way
       this.seq = report.seq ?? this.seq;
+      const ends = this.running && report.state !== "running";
       if (report.state !== "running") {
-        if (this.running) this.endedAt = performance.now();
+        if (ends) this.endedAt = performance.now();
         this.ended = Math.max(this.ended, report.id ?? this.report?.id ?? 0);
       } else if (report.id <= this.ended) return; // said before Stop was heard, arrived after it
       this.report = report;
@@ -120,10 +122,12 @@
         if (result.image === 0) this.lastSeed = result.again;
       }
       this.all.length = Math.min(this.all.length, KEPT);
+      if (ends) this.app.tell(report.text); // of what failed, the alert tells
+      else if (newest) this.app.tell(`Picture ready, seed ${newest.seed}.`);
       if (newest) {
         this.error.hidden = !report.error;
         this.#drawStrip();
-        if (!this.stayed) this.look(newest.key);
+        if (!this.stayed) this.#turn(newest.key);
       } else if (report.state === "running" && report.preview) {
         this.preview = report.preview;
         if (this.shown === null && !this.stayed) this.shown = "preview";
@@ -132,7 +136,7 @@
       if (report.state !== "running") {
         this.preview = null;
         this.stayed = false;
-        if (this.shown === "preview") this.look(report.state === "done" ? (this.all[0]?.key ?? null) : null);
+        if (this.shown === "preview") this.#turn(report.state === "done" ? (this.all[0]?.key ?? null) : null);
       }
       this.#drawStage();
       this.app.showRunning(this.running);
@@ -152,11 +156,17 @@
       this.judge.textContent = layers?.by ?? "";
     }
 
-    /** Shows a result by key, the running preview, or with null the collage. */
+    /** The user's choice: a result by key, the running preview, or with null the collage. While a run is on, all but
+     * the preview stays until its end. */
     look(key) {
+      this.stayed = this.running && key !== "preview";
+      this.#turn(key);
+      const { store } = this.app;
+      if (!this.overlay.hidden && store.selected !== this.alone) store.select(null);
+    }
+
+    #turn(key) {
       this.shown = key;
-      if (key === null && this.running) this.stayed = true;
-      if (key !== null) this.stayed = false;
       this.#drawStage();
     }
 
@@ -185,8 +195,6 @@
         if (chosen) item.firstChild.setAttribute("aria-current", "true");
         else item.firstChild.removeAttribute("aria-current");
       }
-      const selected = this.app.view?.store.selected;
-      if (url && selected && selected !== this.alone) this.app.view.store.select(null);
     }
 
     /** Puts the result exactly where the canvas lies under it. */

@@ -220,9 +220,16 @@
       this.#commit({ ...this.doc, layers }, { selected: copy.id, say: `Duplicated ${labelOf(layer)}.` });
     }
 
+    /** A layer to be deleted or put elsewhere; null for one that is not there, refused for a locked one. */
+    unlocked(id) {
+      const layer = this.layer(id);
+      if (layer?.locked) throw new Refused(`${labelOf(layer)} is locked; unlock it first.`);
+      return layer;
+    }
+
     /** Deletes a layer; references confined to it act on the whole picture from then on. */
     remove(id) {
-      const layer = this.layer(id);
+      const layer = this.unlocked(id);
       if (!layer) return;
       const layers = this.doc.layers.filter((one) => one.id !== id);
       const avoids = this.doc.avoids.map((avoid) => (avoid.layer === id ? { ...avoid, layer: null } : avoid));

@@ -4,6 +4,12 @@
   const D = (globalThis.Decollage ??= {});
   const { h } = D;
 
+  const MOVES = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown"];
+
+  /** Whether a key changes a closed list in browsers that do so; Space and Enter open it everywhere. */
+  const changesClosed = ({ key, ctrlKey, metaKey, altKey }) =>
+    !ctrlKey && !metaKey && !altKey && (MOVES.includes(key) || (key.length === 1 && key !== " "));
+
   function headerBar(app) {
     const { presets } = app.settings;
     const select = h(
@@ -14,6 +20,16 @@
         onchange: () => {
           if (select.value) app.openPreset(select.value);
           select.value = "";
+        },
+        // each change opens a preset: such a key opens the list instead, in which one is chosen
+        onkeydown: (event) => {
+          if (!changesClosed(event)) return;
+          event.preventDefault();
+          try {
+            select.showPicker();
+          } catch {
+            // not in this browser, or not inside another site's page: Space still opens it
+          }
         },
       },
       h("option", { value: "", text: "Presets" }),
@@ -49,7 +65,7 @@
   function stageTools(app) {
     const { store } = app;
     const on = (command) => () => app.attempt(() => store.selected && command(store.selected));
-    const flip = (field) => (id) => store.patchLayer(id, { [field]: !store.layer(id)[field] }, { say: "Flipped." });
+    const flip = (field) => (id) => store.patchLayer(id, { [field]: !store.unlocked(id)[field] }, { say: "Flipped." });
     const undo = D.iconButton("undo", "Undo", () => store.undo(), { keys: "Ctrl+Z" });
     const redo = D.iconButton("redo", "Redo", () => store.redo(), { keys: "Ctrl+Shift+Z" });
     const forLayer = [

@@ -224,8 +224,8 @@
 
     #listen() {
       this.stage.on("pointerdown", (event) => this.#press(event));
-      this.stage.on("pointermove", () => this.#move());
-      const release = () => this.#release();
+      this.stage.on("pointermove", (event) => this.#move(event));
+      const release = (event) => this.#release(event);
       this.stage.on("pointerup", release);
       this.stage.on("pointercancel", release);
       this.stage.on("mouseleave", () => {
@@ -233,18 +233,25 @@
       });
     }
 
+    /** Whether an event is of another finger than the one whose gesture is on. */
+    #isOther({ pointerId }) {
+      return this.gesture !== null && this.gesture.pointer !== pointerId;
+    }
+
     #press({ target, evt }) {
       if (this.handles.isAncestorOf(target) || evt.button > 0) return;
+      if (this.#isOther(evt) || this.handles.isTransforming()) return;
       const point = this.#point();
       const layers = this.store.doc.layers;
       const layer = D.pick(layers, point.x, point.y, (one, u, v) => this.pictures.opacityAt(one, u, v));
       this.store.select(layer?.id ?? null);
       if (!layer) return;
       evt.target.setPointerCapture?.(evt.pointerId);
-      this.gesture = { layer, from: point, moved: false };
+      this.gesture = { layer, from: point, moved: false, pointer: evt.pointerId };
     }
 
-    #move() {
+    #move({ evt }) {
+      if (this.#isOther(evt)) return;
       const point = this.#point();
       if (!point) return;
       if (!this.gesture) {
@@ -264,7 +271,8 @@
       this.top.batchDraw();
     }
 
-    #release() {
+    #release({ evt }) {
+      if (this.#isOther(evt)) return;
       const gesture = this.gesture;
       this.gesture = null;
       if (!gesture?.moved) return;

@@ -3,6 +3,22 @@ const assert = require("node:assert/strict");
 const { test } = require("node:test");
 require("../../../studio/canvas/static/keys.js");
 const { keyCommand, listenToKeys } = globalThis.Decollage;
+const body = { tagName: "BODY" };
+globalThis.document = Object.assign(new EventTarget(), { body });
+
+/** A studio that listens to keys; `press` gives whether one was taken. `inside` are the elements of its frame. */
+function listening(store, { inside = () => true } = {}) {
+  const ends = new AbortController();
+  const frame = { inert: false, contains: inside };
+  listenToKeys({ store, attempt: (command) => command(), listening: ends }, frame);
+  const press = (target, key) => {
+    const event = Object.assign(new Event("keydown", { cancelable: true }), key);
+    Object.defineProperty(event, "target", { value: target });
+    document.dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  return { press, frame, ends };
+}
 
 const press = (key, held = "") =>
   keyCommand({ key, ctrlKey: held.includes("c"), metaKey: held.includes("m"), shiftKey: held.includes("s"), altKey: held.includes("a") });
@@ -46,18 +62,17 @@ test("brackets with Alt choose a layer, also where Alt makes other characters of
 });
 
 test("a slider, a box to tick, a colour or a choice has had the focus: the keys act, but its arrows are its own", () => {
-  let act;
   const done = [];
   const current = { id: "a", x: 0, y: 0, locked: false };
   const store = {
     current, doc: { layers: [current] }, undo: () => done.push("undo"), remove: () => done.push("remove"),
     patchLayer: () => done.push("nudge"), select: () => done.push("none"),
   };
-  listenToKeys({ store, attempt: (command) => command() }, { addEventListener: (_, listener) => (act = listener) });
+  const studio = listening(store);
   const all = (target) => {
     done.length = 0;
     for (const key of [{ key: "z", ctrlKey: true }, { key: "Delete" }, { key: "ArrowLeft" }, { key: "Escape" }]) {
-      act({ ...key, target, preventDefault() {} });
+      studio.press(target, key);
     }
     return done.join(" ");
   };
@@ -68,4 +83,21 @@ test("a slider, a box to tick, a colour or a choice has had the focus: the keys 
   assert.equal(all({ tagName: "SELECT", type: "select-one" }), "undo remove"); // Escape closes its list
   assert.deepEqual(["text", "number", "search"].map(input), ["", "", ""]);
   assert.deepEqual([all({ tagName: "TEXTAREA" }), all({ tagName: "DIV", isContentEditable: true })], ["", ""]);
+  studio.ends.abort();
+});
+
+test("keys act while nothing has the focus, and not in what lies beside the studio, before it is ready or after it", () => {
+  let undone = 0;
+  const store = { current: null, doc: { layers: [] }, undo: () => (undone += 1) };
+  const mine = { tagName: "BUTTON" };
+  const studio = listening(store, { inside: (element) => element === mine });
+  const undo = { key: "z", ctrlKey: true };
+  const press = (target) => studio.press(target, undo);
+  assert.deepEqual([press(body), press(mine), press({ tagName: "DIV" }), undone], [true, true, false, 2]);
+  assert.equal(studio.press(body, { key: "ArrowDown" }), false); // no layer is selected: the page scrolls
+  studio.frame.inert = true;
+  assert.equal(press(body), false);
+  studio.frame.inert = false;
+  studio.ends.abort();
+  assert.equal(press(body), false);
 });

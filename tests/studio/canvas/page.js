@@ -28,6 +28,8 @@ class Element extends EventTarget {
 
   remove() {}
 
+  click() {}
+
   querySelector() {
     return new Element();
   }
@@ -48,6 +50,7 @@ globalThis.Decollage = {
   iconButton: () => new Element(),
   fold: () => new Element(),
   listenToKeys() {},
+  commitTyped() {},
   View: class {
     constructor(host, store) {
       this.store = store;
@@ -65,7 +68,7 @@ globalThis.Decollage = {
 for (const name of ["layersPanel", "inspectorPanel", "scenePanel", "avoidPanel", "headerBar", "stageTools", "promptBar", "drawerPanel"]) {
   globalThis.Decollage[name] = panel;
 }
-for (const name of ["store", "geometry", "results", "leaving", "bridge", "adding"]) {
+for (const name of ["store", "geometry", "results", "leaving", "bridge", "sending", "adding"]) {
   require(`../../../studio/canvas/static/${name}.js`);
 }
 

@@ -138,6 +138,20 @@ test("deleting a layer frees the references confined to it, in one step", () => 
   assert.equal(store.doc.avoids[0].layer, id("cat"));
 });
 
+test("a locked layer is not deleted, and is said to be locked", () => {
+  store.addLayers([layer("cat")]);
+  store.patchLayer(id("cat"), { locked: true });
+  const { doc } = store;
+  const refusal = (error) => error instanceof Refused && error.message === "cat is locked; unlock it first.";
+  assert.throws(() => store.remove(id("cat")), refusal);
+  assert.throws(() => store.unlocked(id("cat")), refusal);
+  assert.equal(store.doc, doc);
+  assert.equal(store.unlocked("nobody"), null);
+  store.patchLayer(id("cat"), { locked: false });
+  store.remove(store.unlocked(id("cat")).id);
+  assert.deepEqual(names(), []);
+});
+
 test("limits refuse with a sentence and change nothing", () => {
   store.addLayers([layer("a"), layer("b"), layer("c")]);
   const { doc } = store;
