@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import subprocess
 import sys
@@ -63,7 +64,32 @@ def test_the_probe_would_notice() -> None:
     assert loaded(["json", "numpy"], ("json", "numpy", "torch")) == ["json", "numpy"]
 
 
-@pytest.mark.parametrize("module", ["pipelines", "studio"])
-def test_the_rooms_know_only_what_lies_below(module: str) -> None:
-    above = {"pipelines": ("studio", "app", "presets"), "studio": ("app",)}[module]
-    assert loaded([name for name in PURE if name.split(".")[0] == module], above) == []
+ABOVE = {
+    "pipelines": {"studio", "presets", "app", "scripts", "tests", "gradio"},
+    "studio": {"app", "scripts", "tests"},
+}
+"""What no module of a room imports, in a function neither. ``studio`` asks ``presets`` for its files."""
+
+
+def imported(source: str) -> set[str]:
+    """The packages that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, "imports say the whole name"
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", ABOVE)
+def test_the_rooms_know_only_what_lies_below(room: str) -> None:
+    files = sorted((ROOT / room).rglob("*.py"))
+    known = {str(file.relative_to(ROOT)): imported(file.read_text(encoding="utf-8")) for file in files}
+    assert f"{room}/__init__.py" in known
+    assert {file: names & ABOVE[room] for file, names in known.items() if names & ABOVE[room]} == {}
+
+
+def test_imports_are_found_wherever_they_are() -> None:
+    assert imported("import a.b as c, d\ndef f():\n    from e.g import h") == {"a", "d", "e"}

@@ -5,7 +5,6 @@ At 128 pixels, where one of the grids is as fine as its card asks of those that 
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ import torch
 from pipelines import schedulers
 from pipelines.attention.kernel import Kernel
 from pipelines.engine import Engine
-from pipelines.errors import Cancelled
-from pipelines.events import Progress
 from pipelines.loading import LoadOptions
 from pipelines.methods.base import Method, Run
 from pipelines.methods.harmonize import Harmonize
@@ -27,6 +24,7 @@ from tests.pipelines import tiny
 from tests.pipelines.engine.runs import stock
 from tests.pipelines.runs import doubled, every_method, fingerprint, sampled, twice
 from tests.pipelines.spies import Hard, WatchedAvoid, WatchedSpread, first_predictions
+from tests.pipelines.stops import stopped
 
 CAT = twice(tiny.CAT)
 
@@ -147,10 +145,6 @@ def test_nothing_is_left_behind(engine: Engine, store: PictureStore) -> None:
     all_on = doubled(every_method(store, "embedded", steps=6), store)
     tiny.result(engine, all_on, store)
     assert fingerprint(pipe) == before
-    cancel = threading.Event()
-    with pytest.raises(Cancelled):
-        for event in engine.render(all_on, store, cancel=cancel):
-            if isinstance(event, Progress):
-                cancel.set()
+    stopped(engine, all_on, store)
     assert fingerprint(pipe) == before
     assert np.array_equal(plain, tiny.pictures(engine, request, store)[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import traceback
 import weakref
 from typing import Any
@@ -15,14 +14,13 @@ import torch
 
 from pipelines.engine import Engine
 from pipelines.errors import (
-    Cancelled,
     ModelError,
     PhraseError,
 )
-from pipelines.events import Progress
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 from tests.pipelines.runs import every_method, fingerprint
+from tests.pipelines.stops import stopped
 
 
 class TestNothingIsLeftBehind:
@@ -77,11 +75,7 @@ class TestNothingIsLeftBehind:
     def test_after_a_stop(self, engine: Engine, store: PictureStore, model: str) -> None:
         pipe = engine.load(model).pipe
         before = fingerprint(pipe)
-        cancel = threading.Event()
-        with pytest.raises(Cancelled):
-            for event in engine.render(every_method(store, model, steps=60), store, cancel=cancel):
-                if isinstance(event, Progress):
-                    cancel.set()
+        stopped(engine, every_method(store, model), store)
         assert fingerprint(pipe) == before
 
     def test_the_fingerprint_would_notice(self, engine: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,14 +11,14 @@ import pytest
 import torch
 
 from pipelines.engine import Engine
-from pipelines.errors import Cancelled, EngineError, UnsupportedError
-from pipelines.events import Progress
+from pipelines.errors import EngineError, UnsupportedError
 from pipelines.methods import methods_for
 from pipelines.methods.layer_control import LayerControl, scaled
 from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from tests.pipelines import control, tiny
 from tests.pipelines.runs import fingerprint
+from tests.pipelines.stops import stopped
 
 ALL = tiny.box(0, 0, tiny.SIDE, tiny.SIDE)
 
@@ -258,11 +257,7 @@ def test_nothing_is_left_behind(engines: dict[str, Engine], store: PictureStore)
     off = request.replace(layers=(tiny.layer(store, "red car", ALL, harmonize=0.6),))
     before, plain = fingerprint(pipe), tiny.pictures(engine, off, store)[0]
     first = tiny.pictures(engine, request, store)[0]
-    stop = threading.Event()
-    with pytest.raises(Cancelled):
-        for event in engine.render(request, store, cancel=stop):
-            if isinstance(event, Progress):
-                stop.set()
+    stopped(engine, request, store)
     net = next(iter(engine.load("sd_velocity").controlnets.values()))
 
     def broken(*_: Any) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.engine import Engine
-from pipelines.errors import Cancelled
-from pipelines.events import Progress
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 from tests.pipelines.runs import every_method, fingerprint
+from tests.pipelines.stops import stopped
 from tests.pipelines.transformers.runs import collage, words
 
 
@@ -33,13 +31,7 @@ class TestBatchAndCleanUp:
         before = fingerprint(pipe)
         tiny.result(engine, every_method(store, model, **words(model)), store)
         assert fingerprint(pipe) == before
-        cancel = threading.Event()
-        # steps enough that the run is not over before the first one is told
-        long = every_method(store, model, **words(model, steps=60))
-        with pytest.raises(Cancelled):
-            for event in engine.render(long, store, cancel=cancel):
-                if isinstance(event, Progress):
-                    cancel.set()
+        stopped(engine, every_method(store, model, **words(model)), store)
         assert fingerprint(pipe) == before
 
         def fail(*_: Any) -> None:

@@ -14,6 +14,7 @@ from studio.document import Avoid, Background, Canvas, Layer
 from studio.edit_layer import edit_layer
 from studio.pictures import Library
 from studio.to_request import to_request
+from tests.pipelines.stops import held
 from tests.studio.edit_layer.conftest import SIDE, UNDER, Counted, collage_of, disc, edited
 
 
@@ -167,9 +168,10 @@ def test_an_abandoned_edit_stops_the_run(engine: Counted, library: Library) -> N
     edit = edit_layer(collage_of(disc(library, "car"), steps=100), library, store, UNDER, "car")
     events = edit.pasted(engine.render(edit.request, store), store)
     engine.cells = 0
-    next(event for event in events if isinstance(event, Preview))
-    events.close()
-    assert 0 < engine.cells < 50 * 2 * 16 * 16
+    with held(engine.load("embedded").pipe.unet, 2):
+        next(event for event in events if isinstance(event, Preview))
+        events.close()
+    assert engine.cells == 2 * 2 * 16 * 16, "the step that was under way ends"
 
 
 def test_a_canvas_that_is_no_square(engine: Counted, library: Library) -> None:
