@@ -19,6 +19,8 @@ def test_ways_to_differ(user: Driver, cutout: Path) -> None:
     user.upload(cutout)
     user.slide("Vary", "1.5")
     assert user.layer("red ring")["vary"] == 1.5
+    user.tab("Avoid")
+    expect(user.page.locator("summary", has_text="When and how it acts")).to_be_visible()  # vary's push, too
     user.tab("Scene")
     user.slide("Spread", "1")
     user.page.get_by_label("From which", exact=True).select_option(label="the first, as in the paper")

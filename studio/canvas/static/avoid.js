@@ -136,7 +136,8 @@
       });
       ofLayer.hidden = !store.current;
       list.hidden = avoids.length === 0;
-      shared.hidden = avoids.length === 0 && store.doc.spread === 0;
+      const varies = store.doc.layers.some((layer) => (layer.vary ?? 0) > 0);
+      shared.hidden = avoids.length === 0 && store.doc.spread === 0 && !varies;
       time.show(share, app.usual("window"));
       matching.show(axis);
       steering.show(by);
