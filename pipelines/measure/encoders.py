@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.errors import ModelError
-from pipelines.measure.features import Features, Vectors
+from pipelines.measure.features import EMBEDDED, Features, Vectors
 from pipelines.pictures import Pixels
 
-EMBEDDED = "embedded"
 KINDS = ("clip", "dinov2")
 
 
 class PictureFeatures(Protocol):
-    """What turns pictures into vectors."""
+    """What turns pictures into vectors; ``name`` goes with the numbers that are made of them."""
+
+    name: str
 
     def pictures(self, pictures: Sequence[Pixels], size: int = 64) -> Vectors:
         """Unit vectors (n, d) of uint8 (H, W, 3) pictures of any size."""
@@ -45,6 +46,7 @@ class Encoder:
             raise ModelError(
                 f"features {name!r} cannot be loaded ({reason}); check the name, and that it has safetensors."
             ) from error
+        self.name = name
         self.model.eval().requires_grad_(False)
         self.is_clip = config.model_type == "clip"
         given = _preprocessing(name)

@@ -18,6 +18,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from pipelines.errors import ModelError
 from pipelines.pictures import Pixels
 
+EMBEDDED = "embedded"
 CLIP = Path(__file__).parents[1] / "embedded" / "weights" / "clip"
 
 Vectors = NDArray[np.float32]
@@ -30,6 +31,7 @@ class Features:
     def __init__(self, folder: Path = CLIP) -> None:
         if not (folder / "config.json").is_file():
             raise ModelError(f"there is no CLIP in {folder.name!r}: export the embedded model first.")
+        self.name = EMBEDDED if folder == CLIP else str(folder)
         self.model = _load(folder)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder)
         self.side = int(self.model.config.vision_config.image_size)

@@ -92,7 +92,8 @@ def numbers(
     it is confined to, else the whole picture) and ``outside`` (None where that is nothing). Where a reference has a
     mask, only what is in it is compared. ``vary``, where layers do: the distance between the images ``inside`` those
     layers and ``outside``, and ``apart``, the largest difference, of 255, of a pixel that no part of them covers.
-    ``features`` replaces the embedded CLIP; without it and its weights there are no similarities.
+    ``features`` replaces the embedded CLIP; without it and its weights there are no similarities. Where there are, they
+    go with its name, ``features``: "embedded", or the folder or hub id.
     """
     found: dict[str, Any] = {}
     if request.collage is not None:
@@ -115,7 +116,7 @@ def numbers(
             found["vary"] = agreement(np.maximum.reduce(varying), images, features)
     if avoids:
         found["avoids"] = [_nearness(avoid, request, images, pictures, features) for avoid in avoids]
-    return found
+    return {**found, "features": features.name}
 
 
 def told(found: dict[str, Any], image: int) -> list[str]:
@@ -143,6 +144,9 @@ def told(found: dict[str, Any], image: int) -> list[str]:
         places = (("inside", f"near {name!r}"), ("outside", "outside"))
         parts = [f"{word} {float(avoid[at][image]):.3f}" for at, word in places if avoid[at] is not None]
         lines += [", ".join(parts)] if parts else []
+    if "features" in found:
+        name = " ".join(str(found["features"])[:200].split())
+        lines.append(f"by features of {'the embedded CLIP' if name == 'embedded' else repr(name)}")
     if found.get("layers"):
         from pipelines.measure.layers import lost_in
 

@@ -71,9 +71,9 @@ class ReferenceRows(Method):
     def begin(self, run: Run, kernel: Kernel) -> None:
         """Encode the references and the empty text, where there is a place on which they can act."""
         self._run, self._longer = run, None
-        if self._clean is not None or not avoids_somewhere(
-            run
-        ):  # the next image of the same run, or nothing to do
+        if self._clean is not None:  # the next image of the same run
+            return
+        if not avoids_somewhere(run):
             return
         self._clean = torch.cat([kept_latents(run, avoid.picture) for avoid in run.request.avoids])
         generator = torch.Generator().manual_seed(NOISE_SEED)

@@ -121,9 +121,8 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
     side, factor, smallest = _sizes(config)
     unet = config("unet/config.json")
     fits = unet.get("cross_attention_dim") == _TEXT[known.family]
-    reads_guidance = (
-        unet.get("time_cond_proj_dim") is not None
-    )  # a latent consistency model, in whichever pipeline
+    # a latent consistency model, in whichever pipeline
+    reads_guidance = unet.get("time_cond_proj_dim") is not None
     return dataclasses.replace(
         known,
         name=model,

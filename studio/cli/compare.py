@@ -17,8 +17,9 @@ from pipelines.pictures import PictureStore
 from pipelines.request import RenderRequest
 from studio.cli import avoiding, options
 from studio.cli.compared import line, write
+from studio.cli.features import encoder, unlike
 from studio.cli.files import find, load, make_folder
-from studio.cli.render import encoder, write_new
+from studio.cli.render import write_new
 from studio.cli.settings import apply_settings
 from studio.document import Collage
 from studio.formats import png
@@ -125,6 +126,8 @@ def compare(
     prepared = _possible(engine, prepared, left, named=bool(only))  # by its card, before it is fetched
     engine.load(collage.model)  # so that no setting's seconds hold it
     prepared = _possible(engine, prepared, left, named=bool(only))
+    if features is None and (said := unlike([whole])):
+        _warn(said.message)
     stem = find(file).resolve().stem
     results: dict[str, RenderResult] = {}
     files: dict[str, list[str]] = {}

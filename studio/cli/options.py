@@ -57,7 +57,8 @@ Features = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What measures similarity: folder or hub id of a CLIP or DINOv2; else the embedded CLIP.",
+        help="What measures similarity: folder or hub id of a CLIP or DINOv2; else the embedded CLIP, "
+        "which has seen the embedded model's pictures alone.",
     ),
 ]
 

@@ -32,6 +32,7 @@ from pipelines.events import (
 from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
 from studio.cli import avoiding, options
+from studio.cli.features import encoder, unlike
 from studio.cli.files import find, load, make_folder
 from studio.cli.only import made_alone, name_of, sources
 from studio.cli.settings import apply_settings, at_size, named
@@ -144,6 +145,8 @@ def render(
 
     engine = default_engine(how)
     seen = encoder(features)
+    if features is None and (warning := unlike(prepared.request for *_, prepared in jobs)):
+        _warn(warning)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
             _warn(warning)
@@ -160,15 +163,6 @@ def render(
             events = prepared.pasted(events, store, seen)
         with contextlib.closing(events):
             run.follow(events)
-
-
-def encoder(name: str | None) -> PictureFeatures | None:
-    """The features asked for; None leaves the choice to `numbers`, which loads the embedded CLIP if it needs it."""
-    if name is None:
-        return None
-    from pipelines.measure.encoders import features_of
-
-    return features_of(name)
 
 
 class _Run:

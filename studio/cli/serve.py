@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from studio.cli import options
-from studio.cli.render import encoder
+from studio.cli.features import encoder
 
 
 def serve(

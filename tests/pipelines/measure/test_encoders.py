@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, Dinov2Con
 from pipelines.errors import ModelError
 from pipelines.measure.encoders import Encoder, features_of
 from pipelines.measure.features import Features
-from pipelines.measure.numbers import numbers
+from pipelines.measure.numbers import numbers, told
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 
@@ -70,6 +70,8 @@ def test_the_numbers_of_a_run_use_them(tmp_path: Path, store: PictureStore) -> N
     images = (tiny.picture(1), tiny.picture(2))
     found, embedded = (numbers(request, images, store, own) for own in (encoder, Features()))
     assert found["spread"]["distance"] != embedded["spread"]["distance"]
+    assert (found["features"], embedded["features"]) == (str(tmp_path), "embedded"), "whose they are"
+    assert told(found, 0)[1] == f"by features of {str(tmp_path)!r}"
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:

@@ -117,11 +117,12 @@ class TestNumbers:
         result = measured(tiny.result(engine, request, store), store)  # type: ignore[arg-type]
         found = result.report["numbers"]
         assert isinstance(found, dict) and json.loads(json.dumps(found)) == found
-        assert set(found) == {"changed", "spread", "avoids"} and "seconds" in result.report
+        assert set(found) == {"changed", "spread", "avoids", "features"} and "seconds" in result.report
         assert len(found["avoids"][0]["inside"]) == len(found["avoids"][0]["outside"]) == 2
         words = told(found, 1)
         assert words[0] == f"changed {100 * found['changed'][1]:.0f} %"
         assert words[2].startswith("near 'that' ") and ", outside " in words[2]
+        assert found["features"] == "embedded" and words[3:] == ["by features of the embedded CLIP"]
 
 
 class TestVary:

@@ -63,6 +63,8 @@ def test_every_way_with_one_seed(
     again, _ = png.read_bytes((out / told["variants"]["files"][1]).read_bytes())
     assert (again.seed, again.variants, again.prompt) == (5, True, "a {cat|beach} on a beach")
     assert read_pixels(out / "cats-compare.png").shape[0] == len(BETWEEN) * 194
+    assert {one["numbers"]["features"] for one in told.values()} == {manifest["features"]} == {"embedded"}
+    assert said.err.count("similarity is measured by the embedded model's own CLIP") == 1
 
 
 def test_what_is_avoided_is_measured_in_every_setting(
@@ -147,7 +149,7 @@ def test_what_is_open_is_filled_in_for_variants_alone(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     command = asked(file, tmp_path, tiny_model)
-    command += ["--seed", "0", "--only", "off", "--only", "variants", "--open"]
+    command += ["--seed", "0", "--only", "off", "--only", "variants", "--open", "--features", "embedded"]
     assert main([*command, "--set", "prompt=a cat on a beach"]) == 0
     told = json.loads((tmp_path / "cats-compare.json").read_text())["settings"]
     assert told["off"]["prompts"] == ["a cat on a beach"] * 2

@@ -77,6 +77,7 @@ def test_numbers_are_of_the_features_that_are_named(file: Path, blind: Path, tmp
         assert main([*shared, "-o", str(out), *given]) == 0
         report = png.read_report((out / "on-the-cat-3.png").read_bytes())
         spread[name] = report["numbers"]["spread"]
+        assert report["numbers"]["features"] == (str(blind) if name == "blind" else "embedded")
     assert spread["blind"] == {"distance": 0, "vendi": 1}
     assert spread["usual"] == spread["embedded"] and spread["usual"]["distance"] > 0
 

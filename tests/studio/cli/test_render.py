@@ -67,8 +67,9 @@ def test_rendering_writes_pictures_that_render_again(
     ]
     assert all(line[4].endswith(" s") for line in lines)
     told_of = [[word.split()[0] for word in line[5:]] for line in lines]
-    assert told_of == [["changed", "spread"]] * 2
-    assert said.err == ""
+    assert told_of == [["changed", "spread", "by"]] * 2
+    assert lines[0][7] == "by features of the embedded CLIP"
+    assert said.err.startswith("decollage: warning: similarity is measured by") and said.err.count("\n") == 1
     numbers = png.read_report(second.read_bytes())["numbers"]
     assert f"changed {100 * numbers['changed'][1]:.0f} %" == lines[1][5]
     assert numbers["spread"]["distance"] > 0 and 1 < numbers["spread"]["vendi"] < 2
