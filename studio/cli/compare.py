@@ -20,7 +20,7 @@ from studio.cli.compared import line, write
 from studio.cli.features import encoder, unlike
 from studio.cli.files import find, load, make_folder
 from studio.cli.render import write_new
-from studio.cli.settings import apply_settings
+from studio.cli.settings import apply_settings, at_size
 from studio.document import Collage
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
@@ -57,6 +57,7 @@ def compare(
         int | None, typer.Option(help=f"Number of images, 2 to 16; else the collage's, else {IMAGES}.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model: a card's name, hub id, folder or file.")] = None,
+    size: options.Size = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field, as in render; repeatable."),
@@ -98,7 +99,7 @@ def compare(
     given = {"seed": seed, "images": images, "model": model}
     collage = collage.replace(**{field: value for field, value in given.items() if value is not None})
     collage = avoiding.with_references(collage, library, avoid or (), style or ())
-    collage = apply_settings(collage, settings or (), library)
+    collage = at_size(apply_settings(collage, settings or (), library), size)
     if collage.seed is None:
         collage = collage.replace(seed=1)
     if collage.images == 1 and images is None:

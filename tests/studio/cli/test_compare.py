@@ -67,6 +67,11 @@ def test_every_way_with_one_seed(
     assert said.err.count("similarity is measured by the embedded model's own CLIP") == 1
 
 
+def test_a_collage_is_compared_at_another_size(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    assert main([*asked(file, tmp_path, tiny_model), "--seed", "4", "--only", "off", "--size", "96"]) == 0
+    assert max(read_pixels(tmp_path / "cats-off-4.png").shape[:2]) == 96
+
+
 def test_what_is_avoided_is_measured_in_every_setting(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
