@@ -303,15 +303,16 @@ def _check(request: RenderRequest) -> None:
         whole(side, value, 64, MAX_SIDE)
         if value % 8:
             raise FieldError(f"{side} is {value}; give a multiple of 8.")
-    if len(request.prompt) > MAX_PROMPT or len(request.negative_prompt) > MAX_PROMPT:
-        raise FieldError(f"a prompt is longer than {MAX_PROMPT} characters; shorten it.")
+    for word in ("prompt", "negative_prompt"):
+        if len(getattr(request, word)) > MAX_PROMPT:
+            raise FieldError(f"{word} is longer than {MAX_PROMPT} characters; shorten it.")
     whole("steps", request.steps, 1, MAX_STEPS)
     bounded("guidance", request.guidance, 0, 50)
     whole("images", request.images, 1, MAX_IMAGES)
     whole("seed", request.seed, 0, 2**63 - 1 - MAX_IMAGES)
-    bounded("background harmonize", request.background_harmonize, 0, 1)
+    bounded("background_harmonize", request.background_harmonize, 0, 1)
     bounded("spread", request.spread, -1, 3)
-    bounded("spread threshold", request.spread_threshold, 0, 1)
+    bounded("spread_threshold", request.spread_threshold, 0, 1)
     bounded("window", request.window, 0, 1)
     bounded("cads", request.cads, 0, 2)
     bounded("cads_low", request.cads_low, 0, 1)

@@ -113,6 +113,12 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
+def second_tab(browser: Browser) -> Iterator[Page]:
+    """A tab of another visitor, guarded in the same way; a test may close its context."""
+    yield from tab(browser, viewport={"width": 1280, "height": 860})
+
+
+@pytest.fixture
 def phone(browser: Browser) -> Iterator[Page]:
     """A tab 412 pixels wide with a finger for a pointer."""
     size = {"width": 412, "height": 860}
