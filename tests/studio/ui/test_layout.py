@@ -1,4 +1,4 @@
-"""Limits of the page's server: what may come in, and how long it stays."""
+"""Limits of the page's server: what may come in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from studio.pictures import Library
 from studio.session import Jobs
 from studio.ui import launch_options
 from studio.ui.files import Files
-from studio.ui.layout import kept_for
 from studio.ui.settings import limits
 
 
@@ -44,11 +43,3 @@ def test_a_file_larger_than_any_picture_is_opened(
     assert Path(saved["path"]).stat().st_size > pictures.MAX_FILE
     opened = files.open({"incoming": file_data(saved["path"], "application/zip")})
     assert [layer["id"] for layer in opened["value"]["layers"]] == ["a20", "a21", "a22"]
-
-
-def test_uploads_stay_for_a_month_at_home_and_two_days_on_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SYSTEM", raising=False)
-    assert kept_for() == 30 * 24 * 3600
-    monkeypatch.setenv("SYSTEM", "spaces")
-    monkeypatch.setenv("SPACE_ID", "somebody/decollage")
-    assert kept_for() == 48 * 3600
