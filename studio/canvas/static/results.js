@@ -66,6 +66,7 @@
 
     /** Shows one sentence about something that did not work; the next success takes it away. */
     fail(sentence) {
+      this.app.uploaded.clear(); // the server may have lost a cut-out: added again, it is sent again
       this.error.replaceChildren(
         D.icon("warn"),
         h("span", { text: sentence }),
