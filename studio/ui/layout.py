@@ -30,6 +30,10 @@ from studio.ui.start import first_page
 if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures
 
+_TOLD = 32
+"""Renders that are taken out of Gradio's queue, where the page is told nothing. One of them runs, the others say that
+they wait (`Runner.render`). Each holds one of Gradio's 40 threads, and Stop, Save and Open need some, too."""
+
 
 def build(
     *,
@@ -62,7 +66,7 @@ def build(
         canvas = CollageCanvas(settings=settings(cards, options), elem_id="studio")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         render = canvas.dc_render(
-            runner.render, canvas, canvas, concurrency_limit=1, concurrency_id="engine", **quiet
+            runner.render, canvas, canvas, concurrency_limit=_TOLD, concurrency_id="engine", **quiet
         )
         # Only the render is queued: the queue drops what a tab asks for while the stream of that tab's last queued
         # event closes, so a Render pressed right after opening a file would be lost.
