@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(eq=False)
 class Job:
-    """A render of one tab. ``number`` orders jobs and reports by time; ``cancel`` is the engine's stop sign."""
+    """A render of one tab. ``number`` orders jobs and reports by time; ``cancel`` is the engine's stop sign.
+
+    ``so_far`` tells whoever stops the job what has come of it.
+    """
 
     tab: str
     number: int
     cancel: threading.Event = field(default_factory=threading.Event)
+    so_far: Callable[[], dict[str, Any]] = dict
 
 
 class Jobs:

@@ -33,6 +33,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Update = dict[str, Any]
 PATIENCE = 1.0
 """Seconds between two reports of a render that waits for its turn."""
+_STOPPED = {"state": "stopped", "text": "Stopped.", "preview": None}
 
 
 class Runner:
@@ -71,7 +72,7 @@ class Runner:
                 for plain in reports:
                     yield self._update(plain) if plain["state"] == "running" else self._last(job, plain)
         except Cancelled:
-            yield self._last(job, {**plain, "state": "stopped", "text": "Stopped.", "preview": None})
+            yield self._last(job, {**plain, **_STOPPED})
         except DecollageError as error:
             yield self._last(job, _failed(plain, as_sentence(str(error))))
         except gr.Error as error:  # raised by what lends the GPU
@@ -105,17 +106,22 @@ class Runner:
         report = Report(job.number, collage, library, prepared.request, self.keep, made_on)
         for warning in prepared.warnings:
             report.warn(warning.message)
+        job.so_far = report.so_far
         yield report.plain
         stream = self._events(prepared.request, store, job, collage.watch)
         if isinstance(prepared, Edit):
             stream = prepared.pasted(stream, store, self._features)
-        with closing(stream) as events:
-            for event in events:
-                _check(job)
-                if isinstance(event, Finished) and not isinstance(prepared, Edit):
-                    event = Finished(measured(event.result, store, self._features))
-                report.take(event)
-                yield report.plain
+        try:
+            with closing(stream) as events:
+                for event in events:
+                    _check(job)
+                    if isinstance(event, Finished) and not isinstance(prepared, Edit):
+                        event = Finished(measured(event.result, store, self._features))
+                    report.take(event)
+                    yield report.plain
+        except Exception:
+            report.so_far()
+            raise
 
     def _prepared(
         self, edit: object, collage: Collage, library: Library, store: PictureStore
@@ -135,9 +141,11 @@ class Runner:
         return self._engine().render(request, store, cancel=job.cancel, watch=watch)
 
     def stop(self, request: gr.Request) -> Update:
-        """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""
+        """Tell the tab's run to stop. The run's own last report may be cut off, so this says all that it does."""
         job = self.jobs.stop(request.session_hash or "")
-        return self._update({"id": job.number if job else None, "state": "stopped", "text": "Stopped."})
+        if job is None:
+            return self._update({"id": None, **_STOPPED})
+        return self._update({**job.so_far(), "id": job.number, **_STOPPED})
 
     def drop(self, request: gr.Request) -> None:
         """The tab was closed: nobody waits for its run."""

@@ -216,7 +216,7 @@
     renderAlone(id) {
       const layer = this.store.layer(id);
       if (!layer || this.whyNotAlone(layer) !== null) return;
-      this.render({ layer: id, picture: this.results.ground.file });
+      this.render({ layer: id, picture: this.results.ground.download ?? this.results.ground.file });
     }
 
     /** Values that the server suggests for the layers; null when it does not answer. */

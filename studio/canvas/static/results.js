@@ -177,7 +177,8 @@
       this.bar.hidden = !one;
       if (one) {
         this.caption.textContent = one.about;
-        this.download.href = one.url;
+        this.download.hidden = !one.download; // it is written when the run has ended
+        if (one.download) this.download.href = D.urlOf(one.download);
         this.download.setAttribute("download", one.name);
       }
       for (const item of this.strip.children) {

@@ -35,3 +35,18 @@ for (const [way, fails] of Object.entries(WAYS)) {
     assert.equal(app.store.doc.layers.at(-1).picture.path, "/up/2");
   });
 }
+
+test("a result is shown as it is alone; the file with its collage is for Download, and for a layer rendered on it", async () => {
+  const { app, receive, sent } = opened();
+  const one = { image: 0, seed: 1, again: 1, name: "a-1.png", about: "", file: { path: "/bare" }, download: null };
+  const shown = () => [app.results.picture.src, app.results.download.hidden, app.results.download.href];
+  receive("run", { id: 1, seq: 1, state: "running", results: [one] });
+  assert.deepEqual(shown(), ["/bare", true, undefined]);
+  receive("run", { id: 1, seq: 2, state: "done", results: [{ ...one, download: { path: "/whole" } }] });
+  assert.deepEqual(shown(), ["/bare", false, "/whole"]);
+  assert.equal(app.results.all[0].url, "/bare");
+  app.store.addLayers([{ picture: { path: "/up/1" }, name: "cat", visible: true }]);
+  app.renderAlone(app.store.doc.layers[0].id);
+  await new Promise((resolve) => setTimeout(resolve, 600)); // while the last run's stream closes
+  assert.equal(sent.at(-1).value.edit.picture.path, "/whole");
+});

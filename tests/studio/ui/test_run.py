@@ -54,7 +54,7 @@ class Page:
         runner = Runner(jobs, Uploads(self.folder), self.keep, ("embedded",), lambda: self.engine, None, seen)
         *_, last = runner._reports({**self.document, **more}, jobs.begin("tab"))
         assert last["state"] == "done"
-        return [one["file"] for one in last["results"]]
+        return [one["download"] for one in last["results"]]
 
 
 @pytest.fixture
@@ -164,6 +164,44 @@ def test_what_gradio_forgets_to_close_holds_up_nobody(page: Page, runner: Runner
     while done.next()["state"] == "running":
         pass
     assert last.last()["state"] == "done"
+
+
+def first_result(tab: Tab) -> dict[str, Any]:
+    while not (told := tab.next()).get("results"):
+        assert told["state"] == "running"
+    return dict(told["results"][0])
+
+
+def seed_inside(result: dict[str, Any]) -> int | None:
+    return png.read_bytes(Path(result["download"]["path"]).read_bytes())[0].seed
+
+
+def test_stop_gives_what_is_finished_to_download(page: Page, runner: Runner) -> None:
+    """Stop says it itself, as the last report of the run may be cut off."""
+    page.document["images"] = 4
+    tab = Tab(runner, page, "a")
+    assert first_result(tab)["download"] is None
+    told = runner.stop(tab.request)["run"]
+    assert told["state"] == "stopped"
+    assert [seed_inside(one) for one in told["results"]] == [3]
+    last = tab.last()
+    assert last["state"] == "stopped" and last["results"] == told["results"]
+
+
+def test_a_run_that_fails_gives_what_was_finished_to_download(
+    page: Page, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.document["images"] = 4
+    tab = Tab(runner, page, "a")
+    first_result(tab)
+
+    def breaks(*_: object) -> None:
+        raise ModelError("there is too little memory for 4 pictures; lower the number of images.")
+
+    monkeypatch.setattr("pipelines.job.Job._on_step", breaks)
+    last = tab.last()
+    assert last["state"] == "failed" and last["error"].startswith("There is too little memory")
+    assert [seed_inside(one) for one in last["results"]][:1] == [3]
 
 
 def near(files: list[dict[str, Any]]) -> float:
