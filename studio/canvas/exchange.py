@@ -40,7 +40,7 @@ class Uploads:
     def path(self, file: object, where: str) -> Path:
         """Where an uploaded file lies; `PictureError` for anything that was not uploaded.
 
-        Gradio deletes what has not changed for long (`st_ctime`), so what a page still uses is renewed here.
+        What has not changed for long is deleted (`studio.ui.keeping`), so what a page still uses is renewed here.
         """
         path = file.get("path") if isinstance(file, Mapping) else None
         if not isinstance(path, str) or not path or "\0" in path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault(
@@ -15,7 +14,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_space, get_upload_folder
 
 from pipelines.errors import EngineError
 from pipelines.loading import LoadOptions
@@ -24,6 +22,7 @@ from studio.canvas.exchange import Uploads
 from studio.formats import png
 from studio.session import Jobs
 from studio.ui.files import Files
+from studio.ui.keeping import own_folder, swept
 from studio.ui.run import Decorator, GetEngine, Runner
 from studio.ui.settings import DRAWER, offered_models, settings
 from studio.ui.start import first_page
@@ -31,8 +30,9 @@ from studio.ui.start import first_page
 if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures
 
-_HOUR = 3600
-_DAY = 24 * _HOUR
+_TOLD = 32
+"""Renders that are taken out of Gradio's queue, where the page is told nothing. One of them runs, the others say that
+they wait (`Runner.render`). Each holds one of Gradio's 40 threads, and Stop, Save and Open need some, too."""
 
 
 def build(
@@ -49,8 +49,7 @@ def build(
     shared with the command line); ``gpu`` decorates the render function on ZeroGPU; ``options`` are those it loads
     models with, which tell what the models can do; ``features`` measure similarity in place of the embedded CLIP.
     """
-    folder = Path(get_upload_folder())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = own_folder()
     gr.set_static_paths([STATIC, DRAWER])
 
     def keep(name: str, data: bytes) -> str:
@@ -62,14 +61,12 @@ def build(
     names = tuple(card.name for card in cards)
     runner = Runner(jobs, uploads, keep, names, engine or _default_engine, gpu, features)
 
-    demo = gr.Blocks(
-        title="Décollage", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, kept_for())
-    )
+    demo = gr.Blocks(title="Décollage", analytics_enabled=False, fill_width=True)
     with demo:
         canvas = CollageCanvas(settings=settings(cards, options), elem_id="studio")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         render = canvas.dc_render(
-            runner.render, canvas, canvas, concurrency_limit=1, concurrency_id="engine", **quiet
+            runner.render, canvas, canvas, concurrency_limit=_TOLD, concurrency_id="engine", **quiet
         )
         # Only the render is queued: the queue drops what a tab asks for while the stream of that tab's last queued
         # event closes, so a Render pressed right after opening a file would be lost.
@@ -84,14 +81,6 @@ def build(
     return demo
 
 
-def kept_for() -> int:
-    """Seconds after which uploads and results that no page has used since are deleted.
-
-    On a Space, which strangers fill, two days; on a machine of one's own a month, so that a tab may stay open.
-    """
-    return (2 if get_space() else 30) * _DAY
-
-
 def launch_options() -> dict[str, Any]:
     """Arguments of ``launch`` that belong to the page, wherever it is launched."""
     return {
@@ -100,6 +89,7 @@ def launch_options() -> dict[str, Any]:
         "footer_links": [],
         "run_history": False,
         "max_file_size": png.MAX_PNG,
+        "app_kwargs": {"lifespan": swept},
     }
 
 

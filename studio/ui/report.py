@@ -1,6 +1,8 @@
 """From the engine's events to reports for the page.
 
-A report tells the whole run so far, so the page needs only the newest and may miss any other.
+A report tells the whole run so far, so the page needs only the newest and may miss any other. Of each picture there are
+two files: one to look at, which holds nothing but the picture and is there as soon as it is done, and one to download,
+which carries the collage with all that it is made of, and is written once, when the run has ended.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +44,8 @@ Keep = Callable[[str, bytes], str]
 class Report:
     """What the page knows of one run. ``keep`` stores a result's file (name, bytes) and returns its path.
 
-    ``made_on`` is given where one layer was rendered on a picture (`png.embed`).
+    ``made_on`` is given where one layer was rendered on a picture (`png.embed`). Events come from one thread; `so_far`
+    may be called from another.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Report:
         self._collage, self._library, self._request, self._keep = collage, library, request, keep
         self._made_on = made_on
         self._pictures: list[Pixels] = []
+        self._writing = threading.Lock()
         self._rounds = 1 if png.is_joint(request) else request.images
         self.plain: dict[str, Any] = {
             "id": number,
@@ -89,9 +94,7 @@ class Report:
             case Preview(picture=picture):
                 plain["preview"] = preview_url(picture)
             case ImageDone(picture=picture):
-                self._pictures.append(picture)
-                if len(self._pictures) < self._request.images:  # the last one waits for what Finished tells
-                    self._write({})
+                self._show(picture)
             case Warned(message=message):
                 self.warn(message)
             case Finished(result=result):
@@ -105,30 +108,50 @@ class Report:
         if sentence not in self.plain["warnings"]:
             self.plain["warnings"].append(sentence)
 
-    def _write(self, facts: dict[str, object]) -> None:
-        """Files for all pictures so far, with the collage inside; those with ``facts`` replace those without."""
-        result = RenderResult(self._request, tuple(self._pictures), facts)
-        first = 0 if facts else len(self._pictures) - 1
-        entries = self.plain["results"][:first]
-        for image in range(first, len(self._pictures)):
-            entries.append(self._entry(result, image))
-        self.plain["results"] = entries
+    def so_far(self) -> dict[str, Any]:
+        """The report of a run that has ended early: what is finished of it can be downloaded."""
+        try:
+            self._write({})
+        except OSError as error:  # the pictures are shown still
+            self.warn(
+                f"the finished pictures cannot be kept for download ({error.strerror}); make room on the disk."
+            )
+        return self.plain
 
-    def _entry(self, result: RenderResult, image: int) -> dict[str, Any]:
-        canvas = self._collage.canvas
-        seed = self._request.seed + image
-        name = f"{file_stem(self._collage.name)}-{seed}.png"
-        request = self._request
+    def _show(self, picture: Pixels) -> None:
+        """A file of the picture alone: tiles and stage load it, and references are made of it."""
+        canvas, request = self._collage.canvas, self._request
+        image = len(self._pictures)
+        seed = request.seed + image
+        stem = f"{file_stem(self._collage.name)}-{seed}"
         said = f" · {request.of_image(image).prompt}" if request.variants else ""
-        path = self._keep(name, png.embed_result(result, image, self._collage, self._library, self._made_on))
-        return {
+        bare = f"{stem}-bare.png"
+        entry = {
             "image": image,
             "seed": seed,
-            "again": png.remade(self._collage, result, image).seed,
-            "name": name,
-            "file": file_data(path, "image/png", name),
-            "about": f"Seed {seed} · {canvas.width} × {canvas.height}{said}{_outside(result.report, image)}",
+            "again": png.remade(self._collage, RenderResult(request, ()), image).seed,
+            "name": f"{stem}.png",
+            "file": file_data(self._keep(bare, _packed(picture)), "image/png", bare),
+            "download": None,
+            "about": f"Seed {seed} · {canvas.width} × {canvas.height}{said}",
         }
+        with self._writing:
+            self._pictures.append(picture)
+            self.plain["results"] = [*self.plain["results"], entry]
+
+    def _write(self, facts: Mapping[str, object]) -> None:
+        """Files with the collage inside, of the pictures that have none yet; ``facts`` are the run's report."""
+        with self._writing:
+            result = RenderResult(self._request, tuple(self._pictures), dict(facts))
+            self.plain["results"] = [
+                one if one["download"] else self._written(one, result) for one in self.plain["results"]
+            ]
+
+    def _written(self, entry: dict[str, Any], result: RenderResult) -> dict[str, Any]:
+        image, name = entry["image"], entry["name"]
+        path = self._keep(name, png.embed_result(result, image, self._collage, self._library, self._made_on))
+        about = entry["about"] + _outside(result.report, image)
+        return {**entry, "download": file_data(path, "image/png", name), "about": about}
 
     def _tell_lost(self, facts: dict[str, object]) -> None:
         """Where the run was watched: what of each layer is there, and a warning for each that was lost."""
@@ -162,9 +185,13 @@ def preview_url(picture: Pixels) -> str:
 
     Without loss, because frozen pixels are promised exactly in previews too; packed quickly rather than tightly.
     """
+    return f"data:image/png;base64,{base64.b64encode(_packed(picture)).decode()}"
+
+
+def _packed(picture: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
 
 
 def as_sentence(text: str) -> str:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 GetEngine = Callable[[], "Engine"]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Update = dict[str, Any]
+PATIENCE = 1.0
+"""Seconds between two reports of a render that waits for its turn."""
+_STOPPED = {"state": "stopped", "text": "Stopped.", "preview": None}
 
 
 class Runner:
@@ -58,24 +61,43 @@ class Runner:
         job = self.jobs.begin(request.session_hash or "")
         plain: dict[str, Any] = {"id": job.number, "state": "running", "text": "Reading the collage…"}
         try:
-            yield self._update(plain)
-            for plain in self._reports(page, job):
-                yield self._update(plain)
-        except Cancelled:
-            yield self._update({**plain, "state": "stopped", "text": "Stopped.", "preview": None})
-        except DecollageError as error:
-            yield self._update(_failed(plain, as_sentence(str(error))))
-        except gr.Error as error:  # raised by what lends the GPU
-            yield self._update(_failed(plain, _said(error)))
-        except Exception:
             yield self._update(
-                _failed(plain, "Something went wrong that Decollage did not expect; its log says what.")
-            )
+                plain
+            )  # not yet in line: what is cancelled before its first report Gradio never closes
+            for ahead in self._waiting(job):
+                text = "another render" if ahead == 1 else f"{ahead} other renders"
+                yield self._update({**plain, "text": f"Waiting for {text} to end…"})
+            yield self._update(plain)
+            with closing(self._reports(page, job)) as reports:  # before the next one's turn
+                for plain in reports:
+                    yield self._update(plain) if plain["state"] == "running" else self._last(job, plain)
+        except Cancelled:
+            yield self._last(job, {**plain, **_STOPPED})
+        except DecollageError as error:
+            yield self._last(job, _failed(plain, as_sentence(str(error))))
+        except gr.Error as error:  # raised by what lends the GPU
+            yield self._last(job, _failed(plain, _said(error)))
+        except Exception:
+            sentence = "Something went wrong that Decollage did not expect; its log says what."
+            yield self._last(job, _failed(plain, sentence))
             raise
         finally:
             self.jobs.end(job)
 
-    def _reports(self, page: dict[str, Any] | None, job: Job) -> Iterator[dict[str, Any]]:
+    def _waiting(self, job: Job) -> Iterator[int]:
+        """How many renders are before this one, again and again until it is its turn; `Cancelled` after a stop.
+
+        One run at a time, whatever its model: two would share memory that is enough for one, and take twice as long.
+        """
+        self.jobs.line_up(job)
+        patience = 0.0
+        while ahead := self.jobs.ahead(job, patience):
+            _check(job)
+            yield ahead  # also where it is the same, for here Gradio sees whether the tab is still there
+            patience = PATIENCE
+        _check(job)
+
+    def _reports(self, page: dict[str, Any] | None, job: Job) -> Generator[dict[str, Any]]:
         collage, library = to_collage(page, self.uploads)
         collage = collage.replace(model=offered_as(collage.model, self.models))
         store = PictureStore()
@@ -84,18 +106,22 @@ class Runner:
         report = Report(job.number, collage, library, prepared.request, self.keep, made_on)
         for warning in prepared.warnings:
             report.warn(warning.message)
+        job.so_far = report.so_far
         yield report.plain
         stream = self._events(prepared.request, store, job, collage.watch)
         if isinstance(prepared, Edit):
             stream = prepared.pasted(stream, store, self._features)
-        with closing(stream) as events:
-            for event in events:
-                if job.cancel.is_set():
-                    raise Cancelled("the run was stopped.")
-                if isinstance(event, Finished) and not isinstance(prepared, Edit):
-                    event = Finished(measured(event.result, store, self._features))
-                report.take(event)
-                yield report.plain
+        try:
+            with closing(stream) as events:
+                for event in events:
+                    _check(job)
+                    if isinstance(event, Finished) and not isinstance(prepared, Edit):
+                        event = Finished(measured(event.result, store, self._features))
+                    report.take(event)
+                    yield report.plain
+        except Exception:
+            report.so_far()
+            raise
 
     def _prepared(
         self, edit: object, collage: Collage, library: Library, store: PictureStore
@@ -115,16 +141,28 @@ class Runner:
         return self._engine().render(request, store, cancel=job.cancel, watch=watch)
 
     def stop(self, request: gr.Request) -> Update:
-        """Tell the tab's run to stop. The run's own last report may be cut off, so this says it too."""
+        """Tell the tab's run to stop. The run's own last report may be cut off, so this says all that it does."""
         job = self.jobs.stop(request.session_hash or "")
-        return self._update({"id": job.number if job else None, "state": "stopped", "text": "Stopped."})
+        if job is None:
+            return self._update({"id": None, **_STOPPED})
+        return self._update({**job.so_far(), "id": job.number, **_STOPPED})
 
     def drop(self, request: gr.Request) -> None:
         """The tab was closed: nobody waits for its run."""
         self.jobs.stop(request.session_hash or "")
 
+    def _last(self, job: Job, plain: dict[str, Any]) -> Update:
+        """The last report of a job, which has ended by then: others need not wait until Gradio has taken it."""
+        self.jobs.end(job)
+        return self._update(plain)
+
     def _update(self, plain: dict[str, Any]) -> Update:
         return gr.update(run={**plain, "seq": self.jobs.number()})
+
+
+def _check(job: Job) -> None:
+    if job.cancel.is_set():
+        raise Cancelled("the run was stopped.")
 
 
 def offered_as(model: str, names: tuple[str, ...]) -> str:

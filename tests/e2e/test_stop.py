@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from studio.formats import open_any
 from tests.e2e.conftest import Studio
 from tests.e2e.driver import PATIENCE, Driver
 
@@ -72,6 +74,34 @@ def test_stop_ends_the_run(page: Page, studio: Studio) -> None:
     expect(page.get_by_text("Made 1 picture")).to_be_visible()
 
 
+def test_what_a_stopped_run_has_finished_can_be_downloaded(
+    page: Page, studio: Studio, tmp_path: Path
+) -> None:
+    """Shown is the picture alone; the file with the collage is written at the end, and fetched for Download alone."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    user = Driver(page, studio.url)
+    page.evaluate(
+        "() => document.querySelector('[data-ready]').decollage.store.patch({ steps: 10, images: 16, seed: 5 })"
+    )
+    user.button("Render").click()
+    page.wait_for_selector(".dc-strip li")
+    first = page.locator(".dc-tile").last
+    shown = first.locator("img").get_attribute("src")
+    assert shown is not None and shown.endswith("-5-bare.png")
+    download = page.get_by_role("link", name="Download")
+    expect(download).to_be_hidden()
+    user.button("Stop").click()
+    expect(page.locator(".dc-status")).to_have_text("Stopped.")
+    first.click()  # another may have been finished meanwhile
+    expect(page.locator(".dc-result-picture")).to_have_attribute("src", shown)
+    expect(download).to_be_visible()
+    assert shown in asked and not any(url.endswith("-5.png") for url in asked)
+    user.save("Download").save_as(tmp_path / "stopped.png")
+    collage, _ = open_any(tmp_path / "stopped.png")
+    assert (collage.seed, collage.images, len(collage.layers)) == (5, 1, len(user.names()))
+
+
 def test_closing_the_tab_ends_its_run(page: Page, second_tab: Page, studio: Studio) -> None:
     user = Driver(second_tab, studio.url)
     before = len(studio.calls)
@@ -111,9 +141,8 @@ def test_a_run_that_waits_its_turn_never_begins(
     with studio.engine.load("embedded").lock:
         first.button("Render").click()
         expect(page.locator(".dc-status")).to_have_text("Loading the model…")
-        # its place in the queue, which it has while this stream is open
-        with second_tab.expect_response(lambda response: "/queue/data" in response.url):
-            second.button("Render").click()
+        second.button("Render").click()
+        expect(second_tab.locator(".dc-status")).to_have_text("Waiting for another render to end…")
         if way == "Stop":
             second.button("Stop").click()
             expect(second_tab.locator(".dc-status")).to_have_text("Stopped.")

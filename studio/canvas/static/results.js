@@ -66,6 +66,7 @@
 
     /** Shows one sentence about something that did not work; the next success takes it away. */
     fail(sentence) {
+      this.app.uploaded.clear(); // the server may have lost a cut-out: added again, it is sent again
       this.error.replaceChildren(
         D.icon("warn"),
         h("span", { text: sentence }),
@@ -186,7 +187,8 @@
       this.bar.hidden = !one;
       if (one) {
         this.caption.textContent = one.about;
-        this.download.href = one.url;
+        this.download.hidden = !one.download; // it is written when the run has ended
+        if (one.download) this.download.href = D.urlOf(one.download);
         this.download.setAttribute("download", one.name);
       }
       for (const item of this.strip.children) {

@@ -60,7 +60,7 @@
   Sending.renderAlone = function renderAlone(id) {
     const layer = this.store.layer(id);
     if (!layer || this.whyNotAlone(layer) !== null) return;
-    this.render({ layer: id, picture: this.results.ground.file });
+    this.render({ layer: id, picture: this.results.ground.download ?? this.results.ground.file });
   };
 
   Sending.stop = function stop() {

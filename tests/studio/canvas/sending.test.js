@@ -5,7 +5,10 @@ const { studio, EMPTY } = require("./page.js");
 
 const { setTimeout: inFull } = globalThis;
 globalThis.setTimeout = (act, milliseconds = 0) => inFull(act, milliseconds / 20); // what waits seconds waits little
-const settled = () => new Promise((resolve) => inFull(resolve, 100)); // every event that can leave has left
+/** Every event that can leave has left: by turns of the loop, so that a slow machine has them, too. */
+const settled = async () => {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => inFull(resolve, 5));
+};
 
 /** A studio with a document open. */
 function open(options) {

@@ -6,6 +6,7 @@ Servers run in processes of their own: Gradio leaves sockets open behind a serve
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -13,9 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
+from studio.canvas.exchange import Uploads
 from studio.cli import main
+from studio.ui.keeping import sweep
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [
@@ -77,6 +81,45 @@ def test_the_page_answers_until_interrupted() -> None:
             assert server.wait(timeout=120) == 130
         finally:
             server.kill()
+
+
+def test_uploads_outlive_the_server_and_age(tmp_path: Path) -> None:
+    """A tab that is still open when the server comes back has its pictures; what a server left long ago goes."""
+    picture = ROOT / "studio" / "drawer" / "cat.png"
+    old = tmp_path / "decollage" / ("0123456789abcdef" * 4) / "old.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    # no file can be made to look old to the system, so everything that is there at the start is old to this server
+    impatient = "import studio.ui.keeping; studio.ui.keeping.kept_for = lambda: -60; "
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [*COMMAND[:2], impatient + COMMAND[2], "serve", "--port", str(port), "--no-browser"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "GRADIO_TEMP_DIR": str(tmp_path)},
+    ) as server:
+        try:
+            assert _status(server, port) == 200
+            end = time.monotonic() + 60
+            while old.exists():
+                assert time.monotonic() < end, "it was never deleted"
+                time.sleep(0.1)
+            address = f"http://127.0.0.1:{port}/gradio_api/upload"
+            answer = httpx.post(
+                address, files={"files": ("cat.png", picture.read_bytes())}, timeout=120, trust_env=False
+            )
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=120) == 130
+        finally:
+            server.kill()
+    (path,) = answer.json()
+    kept = Uploads(tmp_path / "decollage").path({"path": path}, "layer 'cat'")
+    assert kept.read_bytes() == picture.read_bytes()
+    sweep(tmp_path / "decollage", 100, time.time() + 110)
+    assert not kept.exists(), "it is one of those that age"
 
 
 def _status(server: subprocess.Popen[bytes], port: int) -> int:

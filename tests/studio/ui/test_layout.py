@@ -1,4 +1,4 @@
-"""Limits of the page's server: what may come in, and how long it stays."""
+"""Limits of the page's server: what may come in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from studio.pictures import Library
 from studio.session import Jobs
 from studio.ui import launch_options
 from studio.ui.files import Files
-from studio.ui.layout import kept_for
 from studio.ui.settings import limits
 
 
@@ -55,11 +54,3 @@ def test_a_save_says_which_document_it_was_of(tmp_path: Path) -> None:
     refused = files.save({**page, "rev": 8, "images": 0})["saved"]
     assert refused["rev"] == 8 and "error" in refused
     assert "rev" not in files.open({})["saved"]
-
-
-def test_uploads_stay_for_a_month_at_home_and_two_days_on_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SYSTEM", raising=False)
-    assert kept_for() == 30 * 24 * 3600
-    monkeypatch.setenv("SYSTEM", "spaces")
-    monkeypatch.setenv("SPACE_ID", "somebody/decollage")
-    assert kept_for() == 48 * 3600

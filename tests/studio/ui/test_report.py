@@ -47,10 +47,11 @@ class Run:
             {"name": "My Café", "canvas": {"width": 64, "height": 64}, "seed": 5, **fields}
         ).replace(layers=(layer,))
         self.prepared: Prepared = to_request(self.collage, self.library, PictureStore())
-        self.folder = folder
+        self.folder, self.kept = folder, list[str]()
         self.report = Report(1, self.collage, self.library, self.prepared.request, self.keep)
 
     def keep(self, name: str, data: bytes) -> str:
+        self.kept.append(name)
         path = self.folder / f"{len(list(self.folder.iterdir()))}-{name}"
         path.write_bytes(data)
         return str(path)
@@ -104,18 +105,27 @@ def test_progress_of_images_that_advance_together(tmp_path: Path) -> None:
     assert run.report.plain["text"] == "5 of 10 steps"
 
 
+def read(file: dict[str, Any]) -> bytes:
+    return Path(file["path"]).read_bytes()
+
+
+def is_bare(file: dict[str, Any], value: int) -> bool:
+    """Whether a file is the picture of this value and nothing besides."""
+    data = read(file)
+    assert (np.asarray(Image.open(io.BytesIO(data))) == value).all()
+    return png.CHUNK not in data and png.read_report(data) == {}
+
+
 def test_results_carry_the_collage_and_the_facts_of_the_run(tmp_path: Path) -> None:
     run = Run(tmp_path, images=2)
-    run.report.take(ImageDone(0, 5, picture(1)))
-    (early,) = run.report.plain["results"]
-    assert (early["seed"], early["name"]) == (5, "my-cafe-5.png")
-    assert png.read_report(Path(early["file"]["path"]).read_bytes())["seed"] == 5
-    run.report.take(ImageDone(1, 6, picture(2)))
+    for image in (0, 1):
+        run.report.take(ImageDone(image, 5 + image, picture(1 + image)))
     run.finish(picture(1), picture(2))
     results = run.report.plain["results"]
     assert [(one["seed"], one["again"]) for one in results] == [(5, 5), (6, 6)]
     for one, value in zip(results, (1, 2), strict=True):
-        data = Path(one["file"]["path"]).read_bytes()
+        assert one["name"] == one["download"]["orig_name"] == f"my-cafe-{one['seed']}.png"
+        data = read(one["download"])
         assert (np.asarray(Image.open(io.BytesIO(data))) == value).all()
         inside, _ = png.read_bytes(data)
         assert inside == run.collage.replace(seed=one["seed"], images=1)
@@ -125,6 +135,49 @@ def test_results_carry_the_collage_and_the_facts_of_the_run(tmp_path: Path) -> N
     assert run.report.plain["preview"] is None
 
 
+def test_what_is_shown_is_the_picture_alone_and_the_collage_is_written_once(tmp_path: Path) -> None:
+    """Tiles and stage load what is shown, and load it again where its address changes."""
+    run = Run(tmp_path, images=2)
+    run.report.take(ImageDone(0, 5, picture(1)))
+    (early,) = run.report.plain["results"]
+    assert early["download"] is None and is_bare(early["file"], 1)
+    run.report.take(ImageDone(1, 6, picture(2)))
+    assert run.kept == ["my-cafe-5-bare.png", "my-cafe-6-bare.png"]
+    run.finish(picture(1), picture(2))
+    assert run.kept[2:] == ["my-cafe-5.png", "my-cafe-6.png"]
+    first, second = run.report.plain["results"]
+    assert first["file"] == early["file"] and is_bare(second["file"], 2)
+
+
+def test_what_is_finished_of_a_run_that_ends_early_can_be_downloaded(tmp_path: Path) -> None:
+    run = Run(tmp_path, images=3)
+    assert run.report.so_far()["results"] == []
+    for image in (0, 1):
+        run.report.take(ImageDone(image, 5 + image, picture(image)))
+    told = run.report.so_far()
+    assert run.report.so_far() == told and len(run.kept) == 4, "it is told twice, and written once"
+    for one in told["results"]:
+        assert png.read_bytes(read(one["download"]))[0] == run.collage.replace(seed=one["seed"], images=1)
+        assert png.read_report(read(one["download"]))["seed"] == one["seed"]
+
+
+def test_a_full_disk_costs_a_run_that_ends_early_no_more_than_its_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, images=2)
+    run.report.take(ImageDone(0, 5, picture(1)))
+
+    def full(name: str, data: bytes) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run.report, "_keep", full)
+    told = run.report.so_far()
+    assert told["warnings"] == [
+        "The finished pictures cannot be kept for download (No space left on device); make room on the disk."
+    ]
+    assert [one["download"] for one in told["results"]] == [None]
+
+
 def test_images_that_were_made_together_are_made_again_with_the_seed_of_their_batch(tmp_path: Path) -> None:
     run = Run(tmp_path, images=2, spread=1.0)
     for image in (0, 1):
@@ -132,17 +185,16 @@ def test_images_that_were_made_together_are_made_again_with_the_seed_of_their_ba
     run.finish(picture(0), picture(1))
     results = run.report.plain["results"]
     assert [(one["seed"], one["again"]) for one in results] == [(5, 5), (6, 5)]
-    inside = png.read_bytes(Path(results[1]["file"]["path"]).read_bytes())[0]
+    inside = png.read_bytes(read(results[1]["download"]))[0]
     assert (inside.seed, inside.images) == (5, 2)
 
 
 def test_a_single_picture_carries_the_very_collage(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.report.take(ImageDone(0, 5, picture(9)))
-    assert run.report.plain["results"] == []
     run.finish(picture(9))
     (only,) = run.report.plain["results"]
-    assert png.read_bytes(Path(only["file"]["path"]).read_bytes())[0] == run.collage
+    assert png.read_bytes(read(only["download"]))[0] == run.collage
 
 
 def test_a_layer_rendered_alone_says_what_changed_outside(tmp_path: Path) -> None:
@@ -180,7 +232,7 @@ def test_lost_layers_are_named(tmp_path: Path) -> None:
         "by": "Measured by the embedded CLIP.",
     }
     assert json.loads(json.dumps(run.report.plain)) == run.report.plain
-    inside = png.read_report(Path(run.report.plain["results"][0]["file"]["path"]).read_bytes())
+    inside = png.read_report(read(run.report.plain["results"][0]["download"]))
     assert inside["numbers"]["layers"] == layers
     other = Run(tmp_path)
     other.report.take(ImageDone(0, 5, picture(9)))

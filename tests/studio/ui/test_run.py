@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Page:
         runner = Runner(jobs, Uploads(self.folder), self.keep, ("embedded",), lambda: self.engine, None, seen)
         *_, last = runner._reports({**self.document, **more}, jobs.begin("tab"))
         assert last["state"] == "done"
-        return [one["file"] for one in last["results"]]
+        return [one["download"] for one in last["results"]]
 
 
 @pytest.fixture
@@ -90,6 +91,117 @@ def test_what_the_host_says_is_told(page: Page) -> None:
     assert last["run"]["state"] == "failed"
     assert last["run"]["error"] == "You have exceeded your GPU quota (60s left vs. 12s). Log in & wait."
     assert len(jobs) == 0
+
+
+class Tab:
+    """A render of one tab, read report by report, and the tab's Stop."""
+
+    def __init__(self, runner: Runner, page: Page, name: str) -> None:
+        self.runner, self.request = runner, gr.Request(session_hash=name)
+        self.reports = runner.render(page.document, self.request)
+
+    def next(self) -> dict[str, Any]:
+        return dict(next(self.reports)["run"])
+
+    def texts(self, count: int) -> list[str]:
+        return [self.next()["text"] for _ in range(count)]
+
+    def last(self) -> dict[str, Any]:
+        end = time.monotonic() + 120
+        for update in self.reports:
+            assert time.monotonic() < end, f"it never ended: {update['run']['text']}"
+        return dict(update["run"])
+
+
+@pytest.fixture
+def runner(page: Page, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """The page's runner, for several tabs; a render that waits says so again at once."""
+    monkeypatch.setattr("studio.ui.run.PATIENCE", 0.01)
+    return Runner(Jobs(), Uploads(page.folder), page.keep, ("embedded",), lambda: page.engine, None)
+
+
+def test_a_render_says_that_it_waits_for_another(page: Page, runner: Runner) -> None:
+    first, second, third = (Tab(runner, page, name) for name in "abc")
+    assert first.texts(3) == ["Reading the collage…", "Reading the collage…", "Loading the model…"]
+    waiting = "Waiting for another render to end…"
+    assert second.texts(4) == ["Reading the collage…", *3 * [waiting]]
+    assert third.texts(2) == ["Reading the collage…", "Waiting for 2 other renders to end…"]
+    assert first.last()["state"] == "done"
+    assert third.texts(1) == [waiting], "the second has not taken its turn yet, and it stands before"
+    assert second.last()["state"] == "done"
+    assert third.last()["state"] == "done"
+    assert len(runner.jobs) == 0
+
+
+def test_stop_works_while_a_render_waits(page: Page, runner: Runner) -> None:
+    first, second = Tab(runner, page, "a"), Tab(runner, page, "b")
+    first.texts(3)
+    second.texts(2)
+    assert runner.stop(second.request)["run"]["state"] == "stopped"
+    last = second.last()
+    assert (last["state"], last["text"]) == ("stopped", "Stopped.")
+    assert first.last()["state"] == "done", "nobody stopped that one"
+
+
+def test_a_tab_that_is_closed_makes_room_for_the_next(page: Page, runner: Runner) -> None:
+    first, second = Tab(runner, page, "a"), Tab(runner, page, "b")
+    first.texts(3)
+    assert second.texts(2)[1].startswith("Waiting")
+    first.reports.close()
+    assert second.last()["state"] == "done"
+
+
+def test_what_gradio_forgets_to_close_holds_up_nobody(page: Page, runner: Runner) -> None:
+    """It keeps the reports of a run that was cancelled while the first, or for a minute another, was awaited."""
+    begun, stopped, failed, done, last = (Tab(runner, page, name) for name in "abcde")
+    begun.texts(1)
+    stopped.texts(3)
+    runner.stop(stopped.request)
+    assert stopped.next()["state"] == "stopped"
+    failed.reports = runner.render(None, failed.request)
+    *_, told = (failed.next() for _ in range(3))
+    assert told["state"] == "failed"
+    while done.next()["state"] == "running":
+        pass
+    assert last.last()["state"] == "done"
+
+
+def first_result(tab: Tab) -> dict[str, Any]:
+    while not (told := tab.next()).get("results"):
+        assert told["state"] == "running"
+    return dict(told["results"][0])
+
+
+def seed_inside(result: dict[str, Any]) -> int | None:
+    return png.read_bytes(Path(result["download"]["path"]).read_bytes())[0].seed
+
+
+def test_stop_gives_what_is_finished_to_download(page: Page, runner: Runner) -> None:
+    """Stop says it itself, as the last report of the run may be cut off."""
+    page.document["images"] = 4
+    tab = Tab(runner, page, "a")
+    assert first_result(tab)["download"] is None
+    told = runner.stop(tab.request)["run"]
+    assert told["state"] == "stopped"
+    assert [seed_inside(one) for one in told["results"]] == [3]
+    last = tab.last()
+    assert last["state"] == "stopped" and last["results"] == told["results"]
+
+
+def test_a_run_that_fails_gives_what_was_finished_to_download(
+    page: Page, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.document["images"] = 4
+    tab = Tab(runner, page, "a")
+    first_result(tab)
+
+    def breaks(*_: object) -> None:
+        raise ModelError("there is too little memory for 4 pictures; lower the number of images.")
+
+    monkeypatch.setattr("pipelines.job.Job._on_step", breaks)
+    last = tab.last()
+    assert last["state"] == "failed" and last["error"].startswith("There is too little memory")
+    assert [seed_inside(one) for one in last["results"]][:1] == [3]
 
 
 def near(files: list[dict[str, Any]]) -> float:

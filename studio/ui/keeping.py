@@ -1,0 +1,94 @@
+"""The folder of uploads and results: what is in it stays until no page has used it for long, over restarts too.
+
+Gradio's own cleaning (``delete_cache``) is not used: it deletes everything when the server stops, whatever age it is
+given, and forgets what it would have deleted when the server is killed. So the age is kept here, by the files alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from gradio.utils import get_space, get_upload_folder
+
+_HOUR = 3600
+_DAY = 24 * _HOUR
+_NAME = "decollage"
+_DIGEST = re.compile(
+    r"[0-9a-f]{64}"
+)  # Gradio puts each file into a folder that is named by the file's content
+_UNFINISHED = re.compile(r"tmp\w{8}")  # and an upload, while it comes in, beside those folders
+
+
+def own_folder() -> Path:
+    """The studio's folder inside Gradio's, made where there is none; from then on it is Gradio's for this process.
+
+    Gradio's own folder belongs to every Gradio app of the machine, and files of others are not the studio's to delete.
+    """
+    folder = Path(get_upload_folder())
+    if folder.name != _NAME:
+        folder = folder / _NAME
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read again by all that asks for the folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def kept_for() -> int:
+    """Seconds after which uploads and results that no page has used since are deleted.
+
+    On a Space, which strangers fill, two days; on a machine of one's own a month, so that a tab may stay open.
+    """
+    return (2 if get_space() else 30) * _DAY
+
+
+@asynccontextmanager
+async def swept(app: object) -> AsyncIterator[None]:
+    """While the server runs its folder is swept: when it starts, and every hour. ``app`` is not looked at."""
+    task = asyncio.create_task(_sweep_hourly(own_folder()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _sweep_hourly(folder: Path) -> None:
+    while True:
+        await asyncio.to_thread(sweep, folder, kept_for())
+        await asyncio.sleep(_HOUR)
+
+
+def sweep(folder: Path, age: float, now: float | None = None) -> None:
+    """Delete files in ``folder`` that have not changed for ``age`` seconds (`st_ctime`), and what they leave empty.
+
+    Files that are not of Gradio's making, and links, are left alone. What cannot be deleted stays for the next time.
+    """
+    limit = (time.time() if now is None else now) - age
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _UNFINISHED.fullmatch(entry.name):
+                _delete(entry, limit)
+            elif _DIGEST.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _sweep_one(Path(entry), limit)
+
+
+def _sweep_one(folder: Path, limit: float) -> None:
+    with suppress(OSError):
+        old = folder.stat().st_mtime < limit  # one that was made just now waits for its file
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                _delete(entry, limit)
+        if old:
+            folder.rmdir()  # refused where something is left
+
+
+def _delete(entry: os.DirEntry[str], limit: float) -> None:
+    with suppress(OSError):
+        if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ctime < limit:
+            os.unlink(entry)

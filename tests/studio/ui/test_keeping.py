@@ -1,0 +1,109 @@
+"""What a page keeps on the server: how long it stays, and what is never touched.
+
+That it stays over restarts has its test where servers run, `tests/studio/cli/test_serve.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from studio.canvas.exchange import Uploads, file_data
+from studio.ui import launch_options
+from studio.ui.keeping import kept_for, own_folder, sweep
+
+NAME = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return own_folder()
+
+
+def put(folder: Path, name: str = NAME, file: str = "cat.png") -> Path:
+    path = folder / name / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"cat")
+    return path
+
+
+def test_uploads_stay_for_a_month_at_home_and_two_days_on_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYSTEM", raising=False)
+    assert kept_for() == 30 * 24 * 3600
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv("SPACE_ID", "somebody/decollage")
+    assert kept_for() == 48 * 3600
+
+
+def test_the_folder_is_the_studios_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other Gradio apps of the same user keep their files in Gradio's folder too."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    folder = own_folder()
+    assert folder.is_dir() and folder.parent == tmp_path
+    assert own_folder() == folder, "not another one inside"
+    assert os.environ["GRADIO_TEMP_DIR"] == str(folder), "and Gradio's uploads go there"
+
+
+def test_the_folder_is_swept_when_the_server_starts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was killed has told nobody what it left."""
+    old = put(folder)
+    monkeypatch.setattr("studio.ui.keeping.kept_for", lambda: -60)
+
+    async def run() -> None:
+        async with launch_options()["app_kwargs"]["lifespan"](None):
+            while old.exists():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_sweep_goes_by_age(folder: Path) -> None:
+    path = put(folder)
+    unfinished = folder / "tmpab_1cd2e"
+    unfinished.write_bytes(b"half")
+    now = time.time()
+    sweep(folder, 100, now + 90)
+    assert path.exists() and unfinished.exists()
+    sweep(folder, 100, now + 110)
+    assert not path.exists() and not unfinished.exists()
+
+
+def test_what_a_page_uses_is_not_old(folder: Path) -> None:
+    path = put(folder)
+    before = path.stat()
+    time.sleep(0.05)
+    Uploads(folder).path(file_data(str(path), "image/png"), "layer 'cat'")
+    sweep(folder, 100, before.st_ctime + 100.02)
+    assert path.exists()
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_emptied_folders_go_once_they_are_old_themselves(folder: Path) -> None:
+    path = put(folder)
+    now = time.time()
+    os.utime(path.parent, (now - 500, now - 500))
+    sweep(folder, 100, now + 110)
+    assert not path.parent.exists()
+    (folder / NAME).mkdir()  # an upload that is about to come in
+    sweep(folder, 100, now)
+    assert (folder / NAME).is_dir()
+
+
+def test_a_sweep_deletes_what_gradio_made_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    outside = put(tmp_path / "mine", "pictures")
+    theirs = [outside, put(tmp_path), put(folder, "pictures"), put(folder, NAME[:-1])]
+    theirs += [put(folder, NAME + "/deeper"), put(folder, "tmpab_1cd2e")]
+    (folder / "notes.txt").write_text("mine")
+    (folder / NAME / "link.png").symlink_to(outside)
+    (folder / NAME.replace("0", "1")).symlink_to(outside.parent)
+    os.utime(folder / NAME, (0, 0))
+    sweep(folder, 0, time.time() + 10)
+    assert all(path.exists() for path in theirs)
+    assert (folder / "notes.txt").exists()
+    assert (folder / NAME / "link.png").is_symlink()
+    sweep(folder / "gone", 0)
