@@ -110,7 +110,7 @@ def rows(part: str, good: bool) -> list[dict[str, Any]]:
         plain = 0.2 + 0.02 * float(rng.random())
         hits, fewer = [True, True], [True, bool(k % 2)]
         row: dict[str, Any] = {"prompt": f"p{k % 4}", "label": "car"}
-        if part == "spread":
+        if part in ("spread", "spread_more"):
             row["off"] = one(plain, hits)
             row["negtome"] = one(plain + 0.1, hits if good else fewer)
         elif part == "avoid":
@@ -276,7 +276,8 @@ def noisy(found: list[dict[str, Any]], name: str, word: str, by: float) -> None:
 def test_what_is_not_beyond_doubt_is_not_said_to_be() -> None:
     spread = rows("spread", True)
     noisy(spread, "negtome", "distance", 0.09)
-    assert "**reached**, not beyond doubt." in section("spread", spread, SETTINGS)
+    for part in ("spread", "spread_more"):
+        assert "**reached**, not beyond doubt." in section(part, spread, SETTINGS)
     reach = rows("reach", True)
     for row in reach:
         row["guidance, in the layer"]["moved"] = {"inside": 8.0, "outside": 5.0}
@@ -326,7 +327,9 @@ def test_a_fall_is_a_share_of_what_was() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
-@pytest.mark.parametrize(("part", "whole"), [("vary", 200), ("curves", 16), ("seconds", 12)])
+@pytest.mark.parametrize(
+    ("part", "whole"), [("vary", 200), ("curves", 16), ("seconds", 12), ("spread_more", 100)]
+)
 def test_a_part_that_is_not_done_says_so(tmp_path: Path, part: str, whole: int) -> None:
     few = rows(part, True)[:5]
     told = page("", {part: {"rows": few}}, SETTINGS, tmp_path)

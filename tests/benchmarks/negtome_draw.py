@@ -320,3 +320,15 @@ class Bench:
         for name, changes in spread_longer_ways(self.settings["spread_longer"]).items():
             row[name], _ = self.seen("spread_longer", k, name, scene, request.replace(**changes), store)
         return row
+
+    def spread_more(self, k: int) -> Row:
+        """The tuning prompts' best of these, on the counted ones."""
+        own = self.settings["spread_more"]
+        scene, request, store = self.of_row("spread_more", k)
+        asked = request.replace(
+            spread=own["alpha"], spread_threshold=own["threshold"], window=own["window"], spread_by="guidance"
+        )
+        row: Row = {"prompt": request.prompt, "label": scene.items[0].label}
+        for name, one in {"off": request, "negtome": asked}.items():
+            row[name], _ = self.seen("spread_more", k, name, scene, one, store)
+        return row

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.measure.intervals import Interval, bootstrap
+from tests.benchmarks import common
 
 Settings = dict[str, Any]
 Row = dict[str, Any]
@@ -129,3 +130,34 @@ def reached(true: bool, surely: bool = True) -> str:
     if not true:
         return "**not reached**"
     return "**reached**" if surely else "**reached**, not beyond doubt"
+
+
+AUTHORS_SPREAD = 1 - 0.780 / 0.812
+"""How much the similarity within a batch fell in the authors' table, as a share of what it was."""
+
+
+def held_to_the_authors(rows: Sequence[Row]) -> str:
+    """Spread's verdict: as much less similarity as in the authors' table, at no loss of agreement."""
+    falls, loss = fall(rows, "negtome", similarity), lost(rows, "negtome")
+    won = falls.value >= AUTHORS_SPREAD and loss.value >= 0
+    return (
+        f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement (authors). NegToMe here: "
+        f"{percent(falls)} lower, agreement {common.points(loss)}: "
+        f"{reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}.\n\n"
+    )
+
+
+def differing_cells(rows: Sequence[Row], name: str) -> list[str]:
+    """A setting's similarity, its fall, Vendi, agreement and what that lost, as cells of a table."""
+    off = name == "off"
+    return [
+        common.number(mean(rows, name, similarity)),
+        "" if off else percent(fall(rows, name, similarity)),
+        common.number(mean(rows, name, variety), 2),
+        common.percent(agreement(rows, name)),
+        "" if off else common.points(lost(rows, name)),
+    ]
+
+
+DIFFERING = ("similarity", "it falls by", "Vendi", "object, place, time", "against off")
+"""Heads of `differing_cells`."""

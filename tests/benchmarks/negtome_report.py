@@ -12,12 +12,15 @@ import numpy as np
 from tests.benchmarks import common
 from tests.benchmarks.negtome_curves import axes, curves
 from tests.benchmarks.negtome_measures import (
+    DIFFERING,
     Row,
     Settings,
     agreement,
     difference,
+    differing_cells,
     entropy_gained,
     fall,
+    held_to_the_authors,
     lost,
     mean,
     mixed,
@@ -25,15 +28,11 @@ from tests.benchmarks.negtome_measures import (
     open_entropy,
     percent,
     reached,
-    similarity,
-    variety,
 )
 from tests.benchmarks.negtome_scenes import counts
 from tests.benchmarks.negtome_seconds import seconds
-from tests.benchmarks.negtome_steps import longer, spread_longer, windows
+from tests.benchmarks.negtome_steps import longer, spread_longer, spread_more, windows
 
-AUTHORS_SPREAD = 1 - 0.780 / 0.812
-"""How much the similarity within a batch fell in the authors' table, as a share of what it was."""
 AUTHORS_AVOID = 0.3457
 """How much the similarity to a reference fell, as reported by the authors; its protocol is not public."""
 
@@ -51,6 +50,7 @@ def section(part: str, rows: Sequence[Row], settings: Settings) -> str:
         "windows": windows,
         "longer": longer,
         "spread_longer": spread_longer,
+        "spread_more": spread_more,
     }
     return parts[part](rows, settings)
 
@@ -62,6 +62,7 @@ def page(heading: str, parts: Mapping[str, Any], settings: Settings, folder: Pat
         "spread",
         "seconds",
         "spread_longer",
+        "spread_more",
         "avoid",
         "longer",
         "reach",
@@ -107,40 +108,18 @@ def _spread(rows: Sequence[Row], settings: Settings) -> str:
     words = ("colour", "tone", "gender", *(("style",) if len(styles) > 1 else ()))
     one_style = "" if len(styles) > 1 else " Style is left out: this world is drawn in one."
     for name in names_of(rows):
-        off = name == "off"
-        lines.append(
-            [
-                name,
-                common.number(mean(rows, name, similarity)),
-                "" if off else percent(fall(rows, name, similarity)),
-                common.number(mean(rows, name, variety), 2),
-                common.percent(agreement(rows, name)),
-                "" if off else common.points(lost(rows, name)),
-            ]
-        )
+        lines.append([name, *differing_cells(rows, name)])
         entropies = [_entropy(rows, name, word) for word in words]
         attributes.append([name, *entropies, common.percent(mixed(rows, name))])
-    falls, loss = fall(rows, "negtome", similarity), lost(rows, "negtome")
-    won = falls.value >= AUTHORS_SPREAD and loss.value >= 0
-    headers = (
-        "",
-        "similarity",
-        "it falls by",
-        "Vendi",
-        "object, place, time",
-        "against off",
-    )
     return (
         f"## A batch that differs\n\nn = {len(rows)} batches of {settings['images']}, "
         f"{len({row['prompt'] for row in rows})} prompts; alpha {own['alpha']:g} (by push {own['push']:g}), threshold "
         f"{own['threshold']:g}, window {own['window']:g}; CADS {own['cads']:g}; interval {own['interval']}.\n\n"
-        f"{common.table(headers, lines)}\n"
+        f"{common.table(('', *DIFFERING), lines)}\n"
         "What the prompt leaves open, in bits over all pictures of a prompt that show the object, with what was gained "
         f"against off where its interval leaves 0 out; and how many batches hold more than one value.{one_style}\n\n"
         f"{common.table(('', *words, 'mixed batches'), attributes)}\n"
-        f"To beat: similarity {100 * AUTHORS_SPREAD:.1f} % lower at no loss of agreement (authors). NegToMe here: "
-        f"{percent(falls)} lower, agreement {common.points(loss)}: "
-        f"{reached(won, falls.low >= AUTHORS_SPREAD and loss.low >= 0)}.\n\n"
+        f"{held_to_the_authors(rows)}"
     )
 
 

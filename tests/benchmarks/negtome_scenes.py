@@ -20,7 +20,7 @@ TUNED = ("curves", "axes", "windows", "longer", "spread_longer")
 
 def counts(part: str, settings: dict[str, Any]) -> tuple[int, int]:
     """(prompts, seeds) of a part, a row for each of each."""
-    own = settings["curves"] if part in TUNED else settings["seconds"] if part == "seconds" else settings
+    own = settings["curves"] if part in TUNED else {**settings, **settings[part]}
     return own["prompts_each"], own["seeds_each"]
 
 

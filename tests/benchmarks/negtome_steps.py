@@ -13,18 +13,16 @@ from pipelines.request import AvoidRequest, LayerRequest
 from tests.benchmarks import common
 from tests.benchmarks.negtome_curves import avoid_cell, best
 from tests.benchmarks.negtome_measures import (
+    DIFFERING,
     Row,
     Settings,
     agreement,
     difference,
-    fall,
+    differing_cells,
+    held_to_the_authors,
     likeness,
-    lost,
     mean,
     names_of,
-    percent,
-    similarity,
-    variety,
 )
 
 NOISE, BARELY = "noise alone", 1e-6
@@ -123,26 +121,25 @@ def spread_longer(rows: Sequence[Row], settings: Settings) -> str:
     own = settings["spread_longer"]
     lines = []
     for name in names_of(rows):
-        off = name == "off"
-        by, alpha, window = ("off", "", "") if off else name.split(" ")
-        lines.append(
-            [
-                by,
-                alpha,
-                window,
-                common.number(mean(rows, name, similarity)),
-                "" if off else percent(fall(rows, name, similarity)),
-                common.number(mean(rows, name, variety), 2),
-                common.percent(agreement(rows, name)),
-                "" if off else common.points(lost(rows, name)),
-            ]
-        )
-    headers = ("by", "alpha", "window", "similarity", "it falls by", "Vendi", "agreement", "against off")
+        by, alpha, window = ("off", "", "") if name == "off" else name.split(" ")
+        lines.append([by, alpha, window, *differing_cells(rows, name)])
+    headers = ("by", "alpha", "window", *DIFFERING)
     ways = dict.fromkeys(by for _, _, by in own["cells"])
     told = (f"By {by}: {best(rows, by, settings['loss'], words=('alpha', 'window'))}\n" for by in ways)
     return (
         f"## A batch that differs, in more of the steps\n\nn = {len(rows)} batches of {settings['images']} on the "
         f"tuning prompts, threshold {own['threshold']:g}.\n\n{common.table(headers, lines)}\n{chr(10).join(told)}\n"
+    )
+
+
+def spread_more(rows: Sequence[Row], settings: Settings) -> str:
+    """The cell that was counted."""
+    own = settings["spread_more"]
+    lines = [[name, *differing_cells(rows, name)] for name in names_of(rows)]
+    return (
+        f"## The best of these, counted\n\nn = {len(rows)} batches of {settings['images']} on the prompts of the first "
+        f"part; by guidance, alpha {own['alpha']:g}, threshold {own['threshold']:g}, window {own['window']:g}.\n\n"
+        f"{common.table(('', *DIFFERING), lines)}\n{held_to_the_authors(rows)}"
     )
 
 
