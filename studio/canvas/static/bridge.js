@@ -119,8 +119,6 @@
     }
 
     #show() {
-      const { width, height } = this.store.doc.canvas;
-      this.stage.style.setProperty("--dc-ratio", `${width} / ${height}`);
       for (const panel of this.panels) panel.show();
     }
 
