@@ -42,6 +42,7 @@ SCRIPTS = (
     "tools.js",
     "keys.js",
     "leaving.js",
+    "draft.js",
     "bridge.js",
     "sending.js",
     "adding.js",

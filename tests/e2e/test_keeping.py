@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from tests.e2e.driver import Driver
 
 _STUDIO = "document.querySelector('[data-ready]').decollage"
+_LEAVES = "() => window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
 
 
 def _asked_when_reloading(user: Driver) -> list[str]:
@@ -29,12 +30,46 @@ def _asked_when_reloading(user: Driver) -> list[str]:
 def test_leaving_is_asked_about_while_something_would_be_lost(user: Driver) -> None:
     user.fill("Scene prompt", "a cat")
     assert _asked_when_reloading(user) == ["beforeunload"]
-    user.click(10, 10)  # browsers ask only where something was done on the page
+    user.button("Undo").click()  # browsers ask only where something was done on the page
     assert _asked_when_reloading(user) == []
     user.fill("Scene prompt", "a cat")
     user.save("Save")
     user.wait(f"!{_STUDIO}.saving")
     assert _asked_when_reloading(user) == []
+
+
+def test_leaving_is_asked_about_while_a_result_is_not_downloaded(user: Driver) -> None:
+    user.page.evaluate(f"{_STUDIO}.store.patch({{ steps: 2, seed: 0 }})")
+    user.page.evaluate(f"{_STUDIO}.keep({_STUDIO}.store.doc)")
+    user.render()
+    user.click(10, 10)
+    assert user.page.evaluate(_LEAVES) is False
+    user.save("Download")
+    assert user.page.evaluate(_LEAVES) is True
+
+
+def test_unsaved_work_is_back_after_the_page_loaded_itself_again(user: Driver, cutout: Path) -> None:
+    """As Gradio has it do after a lost connection. Nobody is asked: to stay would be to stay on a dead page."""
+    user.upload(cutout)
+    user.fill("Scene prompt", "a cat")
+    asked: list[object] = []
+    user.page.on("dialog", lambda dialog: (asked.append(dialog), dialog.accept()))
+    with user.page.expect_event("load"):
+        user.page.evaluate("() => setTimeout(() => location.reload())")
+    user.page.wait_for_selector("[data-ready='1']", state="attached")
+    assert asked == []
+    assert (user.doc()["prompt"], user.names()) == ("a cat", ["red ring"])
+    expect(user.page.locator(".dc-status")).to_contain_text("Your collage is back")
+    user.wait(f"{_STUDIO}.pictures.painted.has({_STUDIO}.store.doc.layers[0].id)")
+    expect(user.page.locator(".dc-error")).to_be_hidden()
+    user.button("Undo").click()
+    assert user.doc()["name"] == "Evening light"
+    user.button("Redo").click()
+    user.save("Save")
+    user.wait(f"!{_STUDIO}.saving")
+    user.page.reload()
+    user.page.wait_for_selector("[data-ready='1']", state="attached")
+    assert user.names() != ["red ring"]  # it is in the file
 
 
 def test_a_file_dropped_beside_the_stage_goes_nowhere(user: Driver) -> None:

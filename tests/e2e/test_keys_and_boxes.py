@@ -102,3 +102,55 @@ def test_keys_act_after_a_slider_was_moved(user: Driver, cutout: Path) -> None:
     assert user.layer("red ring")["attend_outside"] is None
     user.page.keyboard.press("Control+d")
     assert user.names() == ["red ring", "red ring 2"]
+
+
+def test_a_typed_number_goes_where_it_was_typed(user: Driver, cutout: Path) -> None:
+    user.upload(cutout, cutout)
+    user.page.evaluate(
+        "() => { const { store } = document.querySelector('[data-ready]').decollage;"
+        " store.patchLayer(store.doc.layers[0].id, { x: 60 }); store.patchLayer(store.doc.layers[1].id, { x: 196 }); }"
+    )
+    box = user.page.get_by_label("Harmonize, as a number").locator("visible=true").first
+    box.click()
+    box.press("Control+a")
+    user.page.keyboard.type("0")
+    user.click(60 + 65 * user.layer("red ring")["scale_x"], 128)
+    assert user.selected() == "red ring"
+    values = [user.layer(name)["harmonize"] for name in ("red ring 2", "red ring")]
+    assert values == [0, None]
+    assert box.input_value() != "0.00"
+    box.click()
+    box.press("Control+a")
+    user.page.keyboard.type("0.3")
+    with user.page.expect_download():
+        user.page.keyboard.press("Control+s")
+    assert user.layer("red ring")["harmonize"] == 0.3
+    box.press("Control+a")
+    user.page.keyboard.type("0.2")
+    user.click(250, 5)  # nothing is there
+    assert (user.selected(), user.layer("red ring")["harmonize"]) == (None, 0.2)
+
+
+def test_keys_act_while_nothing_has_the_focus(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    user.button("Undo").click()
+    assert user.names() == []
+    assert user.page.evaluate("document.activeElement === document.body")  # the button is switched off
+    user.page.keyboard.press("Control+y")
+    assert user.names() == ["red ring"]
+    presets = user.page.get_by_label("Open a preset")
+    presets.focus()
+    for key in ("ArrowDown", "p", "End"):
+        user.page.keyboard.press(key)
+        user.page.wait_for_timeout(300)
+        user.page.keyboard.press("Escape")
+    assert user.names() == ["red ring"]
+    expect(presets).to_have_value("")
+
+
+def test_a_locked_layer_is_not_deleted(user: Driver, cutout: Path) -> None:
+    user.upload(cutout)
+    user.button("Lock red ring").click()
+    user.page.keyboard.press("Delete")
+    assert user.error() == "red ring is locked; unlock it first."
+    assert user.names() == ["red ring"]

@@ -10,7 +10,7 @@
 
   function pick(accept, multiple) {
     return new Promise((resolve) => {
-      const input = h("input", { type: "file", accept, multiple, class: "dc-picker", hidden: true });
+      const input = h("input", { type: "file", accept, multiple, hidden: true });
       input.addEventListener("change", () => {
         resolve([...input.files]);
         input.remove();

@@ -19,7 +19,8 @@
       this.store = new D.Store(known ?? this.settings.empty, this.settings.limits);
       this.pictures = new D.Pictures(this.settings.limits);
       this.results = new D.Results(this);
-      this.keep = D.guardWork(this.store, this.listening.signal);
+      this.work = D.guardWork(this.store, this.results, this.listening.signal);
+      this.draft = D.keepDraft(this.store, this.work.unsaved, this.listening.signal);
       this.#build();
       this.store.subscribe(({ doc, say }) => this.#changed(doc, say));
       watch("value", () => this.#receive(props.value));
@@ -27,7 +28,7 @@
       watch("saved", () => this.takeSaved(props.saved));
       this.themes = new MutationObserver(() => this.view.restyle());
       this.themes.observe(document.body, { attributes: true, attributeFilter: ["class"] });
-      if (known) this.#ready();
+      if (known) this.#ready(known.opened === undefined); // else the page's own document: the component was made anew
     }
 
     destroy() {
@@ -119,8 +120,6 @@
     }
 
     #show() {
-      const { width, height } = this.store.doc.canvas;
-      this.stage.style.setProperty("--dc-ratio", `${width} / ${height}`);
       for (const panel of this.panels) panel.show();
     }
 
@@ -144,10 +143,30 @@
       this.keep(this.store.doc);
       this.results.look(null);
       this.results.error.hidden = true;
-      this.#ready();
+      this.#ready(first);
     }
 
-    #ready() {
+    /** What was unsaved when the page was loaded again takes the place of a fresh page's document. */
+    #bringBack() {
+      const { found } = this.draft;
+      const { empty } = this.settings;
+      if (!found || found.version !== empty.version) return; // there is none, or the studio was renewed meanwhile
+      this.store.replace({ ...empty, ...found });
+      this.draft.write();
+      this.results.say(
+        "Your collage is back as it was before the page was loaded again; Undo leads to the one a fresh page shows.",
+      );
+    }
+
+    /** To be told what was opened or saved: it would not be lost. */
+    keep(doc) {
+      this.work.keep(doc);
+      this.draft.write();
+    }
+
+    /** `fresh`: the first document that a page got has just come. */
+    #ready(fresh) {
+      if (fresh) this.#bringBack();
       this.root.dataset.ready = "1";
       this.frame.inert = false;
     }

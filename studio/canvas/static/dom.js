@@ -73,7 +73,7 @@
   /** Puts `text` into a number's box that says `before`; what is being typed there stays. Gives `text`. */
   function tell(box, before, text) {
     const typed = document.activeElement === box && box.value !== before;
-    if (!typed && box.value !== text) box.value = text; // set again, the same text would take away what is no number yet
+    if (!typed && box.value !== text) box.value = text; // the same, set again, would take away what is no number yet
     return text;
   }
 
@@ -111,7 +111,8 @@
     range.addEventListener("input", () => change(tidy(fromShare(Number(range.value) / notches))));
     number.addEventListener("change", () => {
       const value = number.value.trim() === "" ? null : Number(number.value);
-      if (number.value !== stored) change(value === null || Number.isNaN(value) ? null : clamp(value)); // null: the default
+      const given = value === null || Number.isNaN(value) ? null : clamp(value); // null: the default
+      if (number.value !== stored) change(given);
       number.value = stored;
     });
     const element = h(
@@ -301,5 +302,6 @@
     return h("div", { class: "dc-tab-box" }, list, panels);
   }
 
-  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, check, fold, tabs, freshId, commitTyped });
+  Object.assign(D, { h, iconButton, textButton, hint, slider, number, text, choice, check, fold, tabs });
+  Object.assign(D, { commitTyped, freshId });
 })();

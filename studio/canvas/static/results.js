@@ -11,7 +11,7 @@
   class Results {
     constructor(app) {
       this.app = app;
-      this.all = []; // {key, url, file, name, seed, again, about, opened}
+      this.all = []; // {key, url, file, name, seed, again, about, opened, kept}
       this.shown = null; // key of the result on the stage, "preview", or null for the collage
       this.report = null;
       this.seq = 0;
@@ -28,6 +28,16 @@
       return this.report?.state === "running";
     }
 
+    /** The result on the stage. */
+    get #chosen() {
+      return this.all.find((one) => one.key === this.shown);
+    }
+
+    /** Whether a result has not been downloaded. */
+    get unkept() {
+      return this.all.some((one) => !one.kept);
+    }
+
     #build() {
       this.picture = h("img", { class: "dc-result-picture", alt: "" });
       this.overlay = h("div", { class: "dc-result", hidden: true }, this.picture);
@@ -39,13 +49,16 @@
 
       this.strip = h("ul", { class: "dc-strip", "aria-label": "Results, newest first" });
       this.caption = h("span", { class: "dc-caption" });
-      this.download = h("a", { class: "dc-button", download: "" }, D.icon("download"), h("span", { text: "Download" }));
+      const kept = () => {
+        if (this.#chosen) this.#chosen.kept = true;
+      };
+      this.download = h("a", { class: "dc-button", download: "", onclick: kept }, D.icon("download"), h("span", { text: "Download" }));
       this.keepSeed = D.textButton("seed", "Keep seed", () => {
-        const one = this.all.find((result) => result.key === this.shown);
+        const one = this.#chosen;
         if (one) this.app.store.patch({ seed: one.again });
       }, { title: "Use the seed that makes this picture again" });
       this.avoidIt = D.textButton("ban", "Avoid", () => {
-        const one = this.all.find((result) => result.key === this.shown);
+        const one = this.#chosen;
         if (!one) return;
         const { store, settings } = this.app;
         this.app.attempt(() => store.addAvoid({ ...settings.avoid, picture: one.file, name: `seed ${one.seed}` }));
@@ -64,6 +77,12 @@
       this.news = h("div", { class: "dc-news" }, this.progress, this.status, this.error, this.warnings, this.seen);
     }
 
+    /** Says a sentence where a run says how far it is; the next run takes it away. */
+    say(sentence) {
+      this.status.textContent = sentence;
+      this.app.tell(sentence);
+    }
+
     /** Shows one sentence about something that did not work; the next success takes it away. */
     fail(sentence) {
       this.app.uploaded.clear(); // the server may have lost a cut-out: added again, it is sent again
@@ -78,7 +97,7 @@
     /** The result that a layer is rendered on: the one shown, else the newest of the document that is open. */
     get ground() {
       const { opened = 0 } = this.app.store.doc;
-      return this.all.find((one) => one.key === this.shown) ?? this.all.find((one) => one.opened === opened) ?? null;
+      return this.#chosen ?? this.all.find((one) => one.opened === opened) ?? null;
     }
 
     /** The results to come are those of `doc`, and of what becomes of it. */
@@ -172,7 +191,7 @@
     }
 
     #drawStage() {
-      const one = this.all.find((result) => result.key === this.shown);
+      const one = this.#chosen;
       const url = one?.url ?? (this.shown === "preview" ? this.preview : null);
       const hasSomething = this.all.length > 0 || Boolean(this.preview);
       this.segments.hidden = !hasSomething;

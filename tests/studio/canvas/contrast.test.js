@@ -5,10 +5,14 @@ const { test } = require("node:test");
 const { readFileSync } = require("node:fs");
 const { join } = require("node:path");
 
-const css = readFileSync(join(__dirname, "../../../studio/canvas/static/canvas.css"), "utf8").replace(/\/\*.*?\*\//gs, "");
+const file = join(__dirname, "../../../studio/canvas/static/canvas.css");
+const css = readFileSync(file, "utf8").replace(/\/\*.*?\*\//gs, "");
 const rules = [...css.matchAll(/([^{}]+)\{([^{}]*)\}/g)].map(([, selector, body]) => [selector.trim(), body]);
 const body = (selector) => rules.filter(([one]) => one === selector).map(([, text]) => text).join();
-const colours = (selector) => Object.fromEntries([...body(selector).matchAll(/--dc-([a-z-]+): (#[0-9a-f]{6})/g)].map(([, name, hex]) => [name, hex]));
+const colours = (selector) => {
+  const found = [...body(selector).matchAll(/--dc-([a-z-]+): (#[0-9a-f]{6})/g)];
+  return Object.fromEntries(found.map(([, name, hex]) => [name, hex]));
+};
 const light = colours(".dc-root");
 const themes = { light, dark: { ...light, ...colours(".dark .dc-root") } };
 
@@ -54,6 +58,6 @@ test("fields, boxes to tick and sliders at their default are drawn in the colour
 test("no text is faded: neither a placeholder, which may be a default, nor a hidden layer's name and words", () => {
   assert.match(body(".dc-root :is(.dc-text, .dc-title)::placeholder"), /color: var\(--dc-soft\); opacity: 1/);
   const faded = rules.filter(([, text]) => /opacity: 0\.\d/.test(text)).map(([selector]) => selector);
-  const allowed = /:disabled$|\.dc-hidden-layer \.dc-thumb$|\.dc-small:not\(\.dc-on\), \.dc-root \.dc-grip$/; // pictures, icons, what is off
+  const allowed = /:disabled$|\.dc-hidden-layer \.dc-thumb$|\.dc-small:not\(\.dc-on\), \.dc-root \.dc-grip$/; // no text
   assert.deepEqual(faded.filter((selector) => !allowed.test(selector)), []);
 });

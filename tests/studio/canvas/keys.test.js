@@ -86,7 +86,7 @@ test("a slider, a box to tick, a colour or a choice has had the focus: the keys 
   studio.ends.abort();
 });
 
-test("keys act while nothing has the focus, and not in what lies beside the studio, before it is ready or after it", () => {
+test("keys act while nothing has the focus, not beside the studio, nor before it is ready or after it", () => {
   let undone = 0;
   const store = { current: null, doc: { layers: [] }, undo: () => (undone += 1) };
   const mine = { tagName: "BUTTON" };

@@ -3,6 +3,7 @@
 globalThis.crypto ??= require("node:crypto").webcrypto; // not global before Node 19
 globalThis.File ??= require("node:buffer").File; // nor this before Node 20
 globalThis.addEventListener ??= () => {};
+Object.defineProperty(globalThis, "sessionStorage", { value: null, writable: true }); // Node 25 has one, for the whole process
 
 class Element extends EventTarget {
   constructor(attributes = {}) {
@@ -68,18 +69,19 @@ globalThis.Decollage = {
 for (const name of ["layersPanel", "inspectorPanel", "scenePanel", "avoidPanel", "headerBar", "stageTools", "promptBar", "drawerPanel"]) {
   globalThis.Decollage[name] = panel;
 }
-for (const name of ["store", "geometry", "results", "leaving", "bridge", "sending", "adding"]) {
+for (const name of ["store", "geometry", "results", "leaving", "draft", "bridge", "sending", "adding"]) {
   require(`../../../studio/canvas/static/${name}.js`);
 }
 
 const EMPTY = { name: "", prompt: "", seed: null, model: "embedded", canvas: { width: 64, height: 64 }, layers: [], avoids: [] };
 
-/** `sent`: the events that left, each with what the server was given. `upload` may be any promise of {path}. */
-function studio({ upload = async (file) => ({ path: `/up/${file.name}` }), limits = {} } = {}) {
+/** `sent`: the events that left, each with what the server was given. `upload` may be any promise of {path}, `value` a
+ * document that is there before the component. */
+function studio({ upload = async (file) => ({ path: `/up/${file.name}` }), limits = {}, value = "" } = {}) {
   const watched = {};
   const sent = [];
   const props = {
-    value: "",
+    value,
     settings: {
       empty: EMPTY,
       models: [{ name: "embedded", hub: null }, { name: "sd15", hub: "somebody/sd15" }],

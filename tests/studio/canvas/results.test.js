@@ -16,7 +16,9 @@ beforeEach(() => {
 /** A report of run `id` with its first `done` pictures. */
 const report = (id, done, more = {}) => ({
   id, seq: (seq += 1), state: "running", preview: "data:", text: "3 of 9 steps", ...more,
-  results: Array.from({ length: done }, (_, image) => ({ image, seed: 7 + image, again: 7, name: "a.png", file: { path: `/${id}-${image}` } })),
+  results: Array.from({ length: done }, (_, image) => {
+    return { image, seed: 7 + image, again: 7, name: "a.png", file: { path: `/${id}-${image}` } };
+  }),
 });
 
 test("what a run reports leaves the selection alone, what the user looks at takes it away", () => {
@@ -73,4 +75,16 @@ test("begin, end and each finished picture are read out, steps are not", () => {
   results.take(report(1, 2, { state: "stopped", text: "Stopped." })); // the answer to a Stop that came too late
   assert.deepEqual(told, ["Rendering.", "Picture ready, seed 7.", "Made 2 pictures."]);
   assert.equal(results.status.role, undefined);
+});
+
+test("a result is unkept until it is downloaded", () => {
+  assert.equal(results.unkept, false);
+  results.begin();
+  results.take(report(1, 2, { state: "done" }));
+  results.look("1-0");
+  results.download.onclick();
+  assert.equal(results.unkept, true);
+  results.look("1-1");
+  results.download.onclick();
+  assert.equal(results.unkept, false);
 });

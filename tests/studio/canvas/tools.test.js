@@ -38,7 +38,8 @@ test("a locked layer is neither flipped nor deleted by the tools", () => {
 
 test("no key changes the list of presets while it is closed: such keys open it", () => {
   const opened = [];
-  headerBar({ settings: { presets: [{ name: "pool", title: "Pool" }], limits: {} }, openPreset: (name) => opened.push(name) });
+  const settings = { presets: [{ name: "pool", title: "Pool" }], limits: {} };
+  headerBar({ settings, openPreset: (name) => opened.push(name) });
   const select = made.find((one) => one.tag === "select");
   let shown = 0;
   select.showPicker = () => (shown += 1);
@@ -49,7 +50,7 @@ test("no key changes the list of presets while it is closed: such keys open it",
   };
   assert.deepEqual(["ArrowDown", "End", "p"].map((key) => taken(key)), [true, true, true]);
   assert.equal(shown, 3);
-  assert.deepEqual([" ", "Enter", "Tab", "Delete", "Escape"].map((key) => taken(key)), [false, false, false, false, false]);
+  assert.ok([" ", "Enter", "Tab", "Delete", "Escape"].every((key) => !taken(key)));
   assert.deepEqual([taken("z", { ctrlKey: true }), taken("ArrowDown", { altKey: true })], [false, false]);
   select.showPicker = () => {
     throw new Error("not in this frame");

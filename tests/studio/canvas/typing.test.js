@@ -7,7 +7,8 @@ globalThis.crypto ??= require("node:crypto").webcrypto; // not global before Nod
 class Element extends EventTarget {
   constructor(tagName) {
     super();
-    Object.assign(this, { tagName, children: [], value: "", style: { setProperty() {} }, classList: { add() {}, remove() {}, toggle() {} } });
+    const classList = { add() {}, remove() {}, toggle() {} };
+    Object.assign(this, { tagName, children: [], value: "", style: { setProperty() {} }, classList });
   }
 
   setAttribute(name, value) {
@@ -44,15 +45,18 @@ for (const name of ["store", "geometry", "dom", "inspector"]) require(`../../../
 const { Store, inspectorPanel, commitTyped, number } = globalThis.Decollage;
 
 const layer = (name) => ({
-  name, prompt: name, x: 10, y: 20, width: 8, height: 4, scale_x: 1, scale_y: 1, rotation: 0, harmonize: null, opacity: 1,
+  name, prompt: name, x: 10, y: 20, width: 8, height: 4, scale_x: 1, scale_y: 1, rotation: 0, opacity: 1,
+  harmonize: null,
 });
-const words = new Proxy({}, { get: (_, word) => ({ label: word, hint: "", min: 0, max: 1, step: 0.05, curve: 1, default: 0.85, nullable: true }) });
+const word = { hint: "", min: 0, max: 1, step: 0.05, curve: 1, default: 0.85, nullable: true };
+const words = new Proxy({}, { get: (_, label) => ({ ...word, label }) });
 
 let store, panel, box, refused;
 const named = (name) => store.doc.layers.find((one) => one.name === name);
 beforeEach(() => {
   document.activeElement = null;
-  const limits = { layers: 9, avoids: 9, name: 100, words: 100, scale: [0.01, 64], x: [-99, 99], y: [-99, 99], rotation: [-180, 180] };
+  const bounds = { scale: [0.01, 64], x: [-99, 99], y: [-99, 99], rotation: [-180, 180] };
+  const limits = { layers: 9, avoids: 9, name: 100, words: 100, ...bounds };
   store = new Store({ name: "", prompt: "", layers: [], avoids: [] }, limits);
   const model = { no_shape: {}, look: true };
   refused = [];

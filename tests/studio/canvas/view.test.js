@@ -55,7 +55,8 @@ for (const name of ["store", "geometry", "view"]) require(`../../../studio/canva
 const { Store, View } = globalThis.Decollage;
 
 const layer = (name, x) => ({
-  name, x, y: 50, width: 40, height: 40, scale_x: 1, scale_y: 1, rotation: 0, opacity: 1, visible: true, locked: false, clip: null,
+  name, x, y: 50, width: 40, height: 40, scale_x: 1, scale_y: 1, rotation: 0, opacity: 1,
+  visible: true, locked: false, clip: null,
 });
 
 let store, view, at;
