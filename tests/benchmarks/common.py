@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -154,6 +155,24 @@ def points(interval: Interval) -> str:
 def number(interval: Interval, digits: int = 3) -> str:
     """A mean as "12.345 (12.100 to 12.600)"."""
     return f"{interval.value:.{digits}f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def within(interval: Interval, *, least: float = -math.inf, most: float = math.inf) -> bool | None:
+    """Whether all of an interval is within a bound; None where it reaches over it."""
+    if least <= interval.low and interval.high <= most:
+        return True
+    return False if interval.high < least or interval.low > most else None
+
+
+def all_of(each: Iterable[bool | None]) -> bool | None:
+    """True where all are, False where one is; else None, which is open."""
+    found = set(each)
+    return False if False in found else None if None in found else True
+
+
+def reached(true: bool | None, missed: str = "**missed**") -> str:
+    """The word for a target."""
+    return {True: "reached", None: "open", False: missed}[true]
 
 
 def grid(
