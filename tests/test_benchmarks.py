@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -167,6 +169,43 @@ def test_what_agreement_may_fall_by_is_held_by_its_interval(
 ) -> None:
     text = section(claim, _hits(better, worse), SETTINGS)
     assert f"Agreement falls by at most 3 points: {word}" in text
+
+
+def test_rows_are_kept_by_what_made_them() -> None:
+    def key(claim: str = "avoid", weights: str = "w", judge: str = "j", **changed: Any) -> str:
+        return effects.key_of(claim, {**SETTINGS, **changed}, 1, weights, judge)
+
+    assert (
+        key() == key(about="") == key(n=3) == key(spread={}) != key(avoid={**SETTINGS["avoid"], "alpha": 1})
+    )
+    assert (
+        len({key(), key(weights="x"), key(judge="x"), key(guidance=1.0), key(prompts=""), key("spread")}) == 6
+    )
+    told = {"a": {"key": "1"}, "b": {"key": "other"}, "c": {}, "d": {"key": "4"}}
+    assert common.of_these(told, {"a": "1", "b": "2", "c": "3"}) == {"a": {"key": "1"}}
+
+
+def test_a_page_shows_what_its_settings_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims that are not run again stay where their settings, weights and judge are those of this run."""
+    made = _claims(0.3)
+    key = effects.key_of("attention", SETTINGS, SETTINGS["seed"], "w", "w")
+    old = {"attention": {"key": key}, "harmonize": {"key": "of other settings"}, "avoid": {}}
+    raw = {"claims": {claim: {**one, "rows": made[claim][:9]} for claim, one in old.items()}}
+    (tmp_path / "effects.json").write_text(json.dumps(raw))
+    for name in ("Judge", "Features", "Bench"):
+        monkeypatch.setattr(effects, name, Mock())
+    effects.Bench.return_value.spread = lambda k: made["spread"][k]
+    monkeypatch.setattr(common, "engine", Mock())
+    monkeypatch.setattr(common, "weights_digest", lambda folder: "w")
+    monkeypatch.setattr(common, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr("sys.argv", ["effects", "spread", "--n", "4", "--out", str(tmp_path)])
+    effects.main()
+    kept = json.loads((tmp_path / "effects.json").read_text())["claims"]
+    assert set(kept) == {"attention", "spread"} and len(kept["spread"]["rows"]) == 4
+    assert kept["spread"]["key"] == effects.key_of("spread", SETTINGS, SETTINGS["seed"], "w", "w")
+    page = (tmp_path / "effects.md").read_text()
+    assert "## Layer attention" in page and "## Spread" in page
+    assert "## Harmonize" not in page and "## Avoid" not in page
 
 
 def test_paired_differences_keep_pairs() -> None:

@@ -5,10 +5,12 @@ follow the numbers.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,8 +21,8 @@ from pipelines.embedded.training.world import COLOURS, world
 from pipelines.measure.features import Features
 from pipelines.measure.intervals import bootstrap
 from presets.recipes.build import WORLD, drawer_store, item
-from tests.benchmarks import collage_report, common, effects_report
-from tests.benchmarks.collage import SHOWN, sheet, shot
+from tests.benchmarks import collage, collage_report, collage_shape, common, effects_report
+from tests.benchmarks.collage import SHOWN, key_of, sheet, shot
 from tests.benchmarks.collage_measures import (
     borders,
     edge_agreement,
@@ -284,6 +286,47 @@ def test_the_page_says_why_a_claim_is_missing_and_links_the_edited_layer() -> No
 def test_the_page_says_why_a_verdict_came_out_as_it_did() -> None:
     text = page({"claims": {"seam": {"rows": rows("seam", False)}}}, SETTINGS)
     assert SETTINGS["why"]["seam"] in text and SETTINGS["why"]["ladder"] not in text
+
+
+def key(claim: str = "place", judge: str = "j", keeper: str | None = None, **changed: Any) -> str:
+    return key_of(claim, {**SETTINGS, **changed}, SETTINGS["seed"], "w", judge, keeper)
+
+
+def test_rows_are_kept_by_what_made_them() -> None:
+    assert key() == key(why={}) == key(seam={}) != key(place={**SETTINGS["place"], "steps": 11})
+    assert len({key(), key("seam"), key(judge="x"), key(keeper="c"), key(inside=0.9), key(prompts="")}) == 6
+
+
+@pytest.mark.parametrize("why", [None, "there is no ControlNet."])
+def test_a_page_shows_what_its_settings_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str | None
+) -> None:
+    """Claims that are not run again stay where settings, weights and judge are those of this run."""
+    keys = {claim: key(claim, keeper="w") for claim in ("look", "ladder", "shape")}
+    keys |= {"look": key("look"), "seam": key("seam", judge="another")}
+    raw = {"claims": {claim: {"key": own, "rows": rows(claim, True)} for claim, own in keys.items()}}
+    raw["claims"]["lost"] = {"weights": "w", "rows": rows("lost", True)}
+    (tmp_path / "collage.json").write_text(json.dumps(raw))
+    for name in ("Judge", "Features", "Bench", "frozen"):
+        monkeypatch.setattr(collage, name, Mock())
+    picture = np.zeros((256, 256, 3), np.uint8)
+    monkeypatch.setattr(
+        collage.Bench.return_value, "place", lambda k: (rows("place", True)[k], [picture] * 3)
+    )
+    monkeypatch.setattr(collage_shape, "refusal", lambda bench: why)
+    monkeypatch.setattr(common, "engine", Mock())
+    monkeypatch.setattr(common, "hold_to", Mock())
+    monkeypatch.setattr(common, "RUNS", tmp_path / "runs")
+    judged = ["collage", "--claims", "place", "--n", "3", "--judge", "j", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", judged)
+    monkeypatch.setattr(common, "weights_digest", lambda folder: "j" if folder == Path("j") else "w")
+    collage.main()
+    found = json.loads((tmp_path / "collage.json").read_text())["claims"]
+    assert set(found) == {"look", "place"} | (set() if why else {"ladder", "shape"})
+    assert found["place"]["key"] == key() and len(found["place"]["rows"]) == 3
+    page = (tmp_path / "collage.md").read_text()
+    assert "## Look kept" in page and "## Placement" in page and "## Seams" not in page
+    assert "## Which layers were lost" not in page and ("## Keep shape" in page) is (why is None)
 
 
 def test_precision_and_recall_leave_out_what_the_judge_never_sees() -> None:

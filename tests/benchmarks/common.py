@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,13 @@ def drawer_scene(rng: np.random.Generator, **asked: Any) -> Scene:
     scene = sample_scene(world(WORLD), rng, every_look(), **asked)
     looks = tuple(item(i.label, i.x, i.y, i.size, flip=i.flip) for i in scene.items)
     return dataclasses.replace(scene, items=looks)
+
+
+def of_these(claims: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The claims of a results file that these keys made: what other settings, weights or another judge gave is not
+    shown under these, nor is what says no key.
+    """
+    return {name: one for name, one in claims.items() if name in keys and one.get("key") == keys[name]}
 
 
 def kept_rows(

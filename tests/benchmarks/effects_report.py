@@ -47,6 +47,18 @@ def both(rows: Sequence[Row], what: str, name: str = "") -> list[str]:
     ]
 
 
+def page(raw: dict[str, Any], settings: Settings) -> str:
+    """All claims that were run, in the order of the protocol."""
+    text = ""
+    for claim in ("attention", "harmonize", "spread", "avoid"):
+        if claim in raw["claims"]:
+            text += section(claim, raw["claims"][claim]["rows"], settings)
+    return text + (
+        "Intervals: 95 %, Wilson for shares, bootstrap over layouts or prompts for means and differences. A claim "
+        "holds where all of its interval does; a bound is open where the interval reaches over it.\n"
+    )
+
+
 def section(claim: str, rows: Sequence[Row], settings: Settings) -> str:
     """One claim's table and verdict."""
     return {"attention": _attention, "harmonize": _harmonize, "spread": _spread, "avoid": _avoid}[claim](
