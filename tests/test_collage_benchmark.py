@@ -4,8 +4,13 @@ follow the numbers.
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,9 +19,10 @@ from PIL import Image
 from pipelines.embedded.training.scenes import render
 from pipelines.embedded.training.world import COLOURS, world
 from pipelines.measure.features import Features
+from pipelines.measure.intervals import bootstrap
 from presets.recipes.build import WORLD, drawer_store, item
-from tests.benchmarks import common
-from tests.benchmarks.collage import SHOWN, sheet, shot
+from tests.benchmarks import collage, collage_report, collage_shape, common, effects_report
+from tests.benchmarks.collage import SHOWN, key_of, sheet, shot
 from tests.benchmarks.collage_measures import (
     borders,
     edge_agreement,
@@ -38,6 +44,14 @@ from tests.benchmarks.collage_scenes import (
 )
 
 SETTINGS = common.protocol("collage")
+HOLDS, FAILS = "**holds**", "**does not hold**"
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the rounds tells as much of rows this few."""
+    for module in (collage_report, effects_report):
+        monkeypatch.setattr(module, "bootstrap", partial(bootstrap, rounds=400))
 
 
 def test_layouts_are_the_frozen_ones() -> None:
@@ -156,33 +170,110 @@ def rows(claim: str, good: bool) -> list[dict[str, Any]]:
         return [one] * 4
     if claim == "ladder":
         rungs = {"img2img": way(not good), "+ attention": way(good), "+ look": way(good)}
+        rungs["+ look"]["distance"] += -0.1 if good else 0.1
         return [{**rungs, "seam": 0.1}] * 4
     strengths = SETTINGS["shape"]["strengths"]
     edges = [0.2 + strength / 2 for strength in (strengths if good else reversed(strengths))]
     return [{"edges": edges, "object": [[good]] * len(edges), "truth": 0.9}] * 4
 
 
+VERDICTS = {
+    "look": [
+        "keeps more of the look than words alone: {}",
+        "at equal strength, it keeps more than they alone: {}",
+        "s; at most 120 s: {}",
+    ],
+    "place": ["in their own colours ("],
+    "seam": [
+        "nearer to the true scene's than flat collage's: {}, than img2img's: {};",
+        "with a freer background than flat collage's: {}, than img2img's: {}.",
+    ],
+    "lost": ["| all | 8 | 50.0 %"],
+    "ladder": [
+        "+ attention after img2img: ",
+        "+ look after + attention: ",
+        "surely better in one and surely worse in none: {}",
+    ],
+    "shape": ["rises with every step: {}"],
+}
+COUNTS = {"look": 3, "place": 1, "seam": 4, "lost": 0, "ladder": 2, "shape": 1}
+
+
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_verdicts_follow_the_numbers(claim: str) -> None:
+    for good, word, other in ((True, HOLDS, FAILS), (False, FAILS, HOLDS)):
+        text, labels = section(claim, rows(claim, good), SETTINGS)
+        assert all(verdict.format(word, word) in text for verdict in VERDICTS[claim]) and len(labels) >= 2
+        assert (text.count(word), text.count(other)) == (COUNTS[claim], 0)
+        assert f"collage-{claim}.jpg" in text
+
+
+def but(claim: str, changes: dict[str, Any]) -> str:
+    """The section of a claim's good rows with numbers changed in the last of them: "name", or "way, name"."""
+    found = [copy.deepcopy(row) for row in rows(claim, True)]
+    for place, value in changes.items():
+        name, _, word = place.rpartition(", ")
+        (found[-1][name] if name else found[-1])[word] = value
+    return section(claim, found, SETTINGS)[0]
+
+
 @pytest.mark.parametrize(
-    ("claim", "verdict"),
+    ("claim", "changes", "said"),
     [
-        ("look", "more of the look than words alone: {}"),
-        ("look", "s; at most 120 s: {}"),
-        ("place", "in their own colours"),
-        ("place", "and 50.0 %"),
-        ("seam", "true scene's than flat collage's: {}"),
-        ("seam", "with a freer background than flat collage's: {}"),
-        ("lost", "| all | 8 | 50.0 %"),
-        ("ladder", "better in one and worse in none: {}"),
-        ("shape", "rises with every step: {}"),
+        ("look", {"look alone, distance": 2.0}, "than words alone: {1}"),
+        ("look", {"look alone, distance": 2.0}, "it keeps more than they alone: {0}"),
+        ("look", {"pixels and look, distance": 2.0}, "than words alone: {0}"),
+        ("look", {"pixels and look, distance": 2.0}, "it keeps more than they alone: {1}"),
+        (
+            "place",
+            {"without, object": [True] * 2, "with, object": [False] * 2},
+            "(+50.0 points) and in their own colours (+100.0): {1}",
+        ),
+        (
+            "place",
+            {"without, colour": [True] * 2, "with, colour": [False] * 2},
+            "(+100.0 points) and in their own colours (+50.0): {1}",
+        ),
+        ("seam", {"collage": 0.13}, "than flat collage's: {0}, than img2img's: {1}; with a freer"),
+        ("seam", {"collage": 0.16, "img2img": 0.2}, "than flat collage's: {1}, than img2img's: {0}; with"),
+        ("seam", {"background freer": 0.13}, "background than flat collage's: {0}, than img2img's: {1}."),
+        (
+            "seam",
+            {"background freer": 0.16, "img2img": 0.2},
+            "background than flat collage's: {1}, than img2img's: {0}.",
+        ),
+        ("shape", {"edges": [0.2, 0.325, 0.1, 0.575, 0.7]}, "Edge agreement rises with every step: {1}"),
     ],
 )
-def test_verdicts_follow_the_numbers(claim: str, verdict: str) -> None:
-    for good, word in ((True, "**holds**"), (False, "**does not hold**")):
-        text, labels = section(claim, rows(claim, good), SETTINGS)
-        assert verdict.format(word) in text and len(labels) >= 2
-        if claim != "lost":
-            assert word in text
-        assert f"collage-{claim}.jpg" in text
+def test_what_an_interval_leaves_open_does_not_hold(claim: str, changes: dict[str, Any], said: str) -> None:
+    """In the mean all of these are on the good side."""
+    assert said.format(HOLDS, FAILS) in but(claim, changes)
+
+
+WORSE: dict[str, Any] = {"distance": 1.0, "object": [False] * 2, "colour": [False] * 2}
+PLAIN: dict[str, Any] = {"distance": 0.8, "object": [True, False], "colour": [True, False]}
+BETTER: dict[str, Any] = {"distance": 0.7, "object": [True] * 2, "colour": [True] * 2}
+
+
+def rung(**each: Sequence[dict[str, Any]]) -> str:
+    """The verdict on a rung that has of these numbers what each row says, and else what the rung below has."""
+    found = [
+        {"seam": 0.1, "img2img": way(True) | PLAIN, "+ attention": way(True) | PLAIN | one}
+        for one in ({name: some[k][name] for name, some in each.items()} for k in range(4))
+    ]
+    return section("ladder", found, SETTINGS)[0].partition("worse in none: ")[2].partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("distance", "object"), ("object", "colour"), ("colour", "distance")]
+)
+def test_a_rung_is_surely_better_in_one_and_surely_worse_in_none(name: str, other: str) -> None:
+    sure = {other: [BETTER] * 4}
+    assert rung(**{name: [PLAIN] * 4}) == FAILS
+    assert rung(**{name: [BETTER] * 4}) == HOLDS
+    assert rung(**{name: [*[BETTER] * 3, WORSE]}) == FAILS, "better in the mean alone"
+    assert rung(**sure, **{name: [*[WORSE] * 3, BETTER]}) == HOLDS, "worse in the mean alone"
+    assert rung(**sure, **{name: [WORSE] * 4}) == FAILS
 
 
 def test_the_page_says_why_a_claim_is_missing_and_links_the_edited_layer() -> None:
@@ -195,6 +286,47 @@ def test_the_page_says_why_a_claim_is_missing_and_links_the_edited_layer() -> No
 def test_the_page_says_why_a_verdict_came_out_as_it_did() -> None:
     text = page({"claims": {"seam": {"rows": rows("seam", False)}}}, SETTINGS)
     assert SETTINGS["why"]["seam"] in text and SETTINGS["why"]["ladder"] not in text
+
+
+def key(claim: str = "place", judge: str = "j", keeper: str | None = None, **changed: Any) -> str:
+    return key_of(claim, {**SETTINGS, **changed}, SETTINGS["seed"], "w", judge, keeper)
+
+
+def test_rows_are_kept_by_what_made_them() -> None:
+    assert key() == key(why={}) == key(seam={}) != key(place={**SETTINGS["place"], "steps": 11})
+    assert len({key(), key("seam"), key(judge="x"), key(keeper="c"), key(inside=0.9), key(prompts="")}) == 6
+
+
+@pytest.mark.parametrize("why", [None, "there is no ControlNet."])
+def test_a_page_shows_what_its_settings_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str | None
+) -> None:
+    """Claims that are not run again stay where settings, weights and judge are those of this run."""
+    keys = {claim: key(claim, keeper="w") for claim in ("look", "ladder", "shape")}
+    keys |= {"look": key("look"), "seam": key("seam", judge="another")}
+    raw = {"claims": {claim: {"key": own, "rows": rows(claim, True)} for claim, own in keys.items()}}
+    raw["claims"]["lost"] = {"weights": "w", "rows": rows("lost", True)}
+    (tmp_path / "collage.json").write_text(json.dumps(raw))
+    for name in ("Judge", "Features", "Bench", "frozen"):
+        monkeypatch.setattr(collage, name, Mock())
+    picture = np.zeros((256, 256, 3), np.uint8)
+    monkeypatch.setattr(
+        collage.Bench.return_value, "place", lambda k: (rows("place", True)[k], [picture] * 3)
+    )
+    monkeypatch.setattr(collage_shape, "refusal", lambda bench: why)
+    monkeypatch.setattr(common, "engine", Mock())
+    monkeypatch.setattr(common, "hold_to", Mock())
+    monkeypatch.setattr(common, "RUNS", tmp_path / "runs")
+    judged = ["collage", "--claims", "place", "--n", "3", "--judge", "j", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", judged)
+    monkeypatch.setattr(common, "weights_digest", lambda folder: "j" if folder == Path("j") else "w")
+    collage.main()
+    found = json.loads((tmp_path / "collage.json").read_text())["claims"]
+    assert set(found) == {"look", "place"} | (set() if why else {"ladder", "shape"})
+    assert found["place"]["key"] == key() and len(found["place"]["rows"]) == 3
+    page = (tmp_path / "collage.md").read_text()
+    assert "## Look kept" in page and "## Placement" in page and "## Seams" not in page
+    assert "## Which layers were lost" not in page and ("## Keep shape" in page) is (why is None)
 
 
 def test_precision_and_recall_leave_out_what_the_judge_never_sees() -> None:

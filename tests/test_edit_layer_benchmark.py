@@ -25,10 +25,15 @@ def test_layouts_have_the_area_that_is_asked_for() -> None:
         assert preset.collage.layers[0].harmonize is None
 
 
-def rows(share: float, outside: int) -> list[Row]:
+def rows(share: float, outside: int, work: float | None = None) -> list[Row]:
     given = {"area": 0.1, "run": 0.25, "recognised": [True, True], "label": "cat", "outside": outside}
     return [
-        {**given, "asked": 0.1, "whole": [4.0, 2.0, 1000.0], "alone": [4 * share, 2 * share, 1000 * share]}
+        {
+            **given,
+            "asked": 0.1,
+            "whole": [4.0, 2.0, 1000.0],
+            "alone": [4 * share, 2 * share, 1000 * (work or share)],
+        }
     ] * 3
 
 
@@ -39,3 +44,21 @@ def test_verdicts_follow_the_numbers(share: float, outside: int) -> None:
     assert ("30 % of the whole run, in work and in wall time: reached" in text) is good
     assert ("**missed**" in text) is not good and ("nothing changes: **holds**" in text) is good
     assert f"| 10 % | 3 | 25 % | {100 * share:.1f} %" in text
+
+
+@pytest.mark.parametrize(
+    ("alone", "work", "word"),
+    [
+        (0.2, 0.2, "reached"),
+        (0.28, 0.2, "open"),  # the interval reaches over the target
+        (0.33, 0.2, "open"),
+        (0.2, 0.28, "open"),
+        (0.45, 0.2, "**missed**"),
+        (0.2, 0.45, "**missed**"),
+        (0.28, 0.45, "**missed**"),
+    ],
+)
+def test_the_target_is_held_by_whole_intervals(alone: float, work: float, word: str) -> None:
+    found = [row for by in (-0.08, 0.08) for row in rows(alone + by, 0, work + by)]
+    text = section(found, common.protocol("edit_layer"))
+    assert f"30 % of the whole run, in work and in wall time: {word}." in text

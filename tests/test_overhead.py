@@ -60,8 +60,10 @@ def test_references_are_new_in_every_run() -> None:
         (1.0, 1.04, 1.05, "≤ 1.05: reached"),
         (1.0, 1.06, 1.05, "≤ 1.05: open"),
         (1.06, 1.08, 1.05, "≤ 1.05: **missed**"),
-        (0.98, 1.02, 1.0, "1 within noise: reached"),
-        (1.01, 1.02, 1.0, "1 within noise: **missed**"),
+        (0.98, 1.02, 1.0, "1 within noise (≤ 1.02): reached"),
+        (0.9, 1.1, 1.0, "1 within noise (≤ 1.02): open"),  # noise proves nothing
+        (1.01, 1.03, 1.0, "1 within noise (≤ 1.02): open"),
+        (1.03, 1.04, 1.0, "1 within noise (≤ 1.02): **missed**"),
         (1.0, 1.1, None, "–"),
     ],
 )
@@ -98,6 +100,27 @@ def test_pairs_of_one_target_are_told_together() -> None:
     assert "stock" not in page
 
 
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        ((1.01, 1.02), "≤ 1.05: reached"),
+        ((1.01, 1.07), "≤ 1.05: **missed**"),  # 1.04 together
+        ((1.01, 1.05), "≤ 1.05: open"),
+    ],
+)
+def test_a_target_is_reached_together_where_each_reaches_it(ratios: tuple[float, float], said: str) -> None:
+    found = {}
+    for name, ratio in zip(("2 layers", "16 layers"), ratios, strict=True):
+        name, widely = f"layer attention, {name}", 0.02 if ratio == 1.05 else 0.001
+        found[name, "stock"] = [
+            {name: [ratio + by, 9.0], "stock": [1.0, 9.0]} for by in (-widely, 0.0, widely) * 4
+        ]
+    page = overhead.together([found], PROTOCOL)
+    assert f"| layer attention | 24 | {np.mean(ratios):.3f} (" in page and page.endswith(f"| {said} |\n")
+    eight, more = ({pair: rows} for pair, rows in found.items())
+    assert said in overhead.together([eight, more], PROTOCOL), "other numbers of steps are other contenders"
+
+
 def test_the_runs_of_a_pair_follow_each_other() -> None:
     said: list[str] = []
     runs: dict[str, tuple[overhead.Contender, str]] = {
@@ -122,3 +145,5 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(0 < second < 600 for pair in pairs for second in np.ravel(pair["rounds"]))
     assert all(f"| {pair['run']} | {pair['against']} |" in page for pair in pairs)
     assert "| layer attention, 2 layers | layer attention, 1 layers |" in page and "within noise" in page
+    raw = json.loads((tmp_path / "overhead.json").read_text())
+    assert page.endswith(overhead.report(raw, settings)), "the page can be written again from its file"

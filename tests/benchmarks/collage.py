@@ -238,6 +238,16 @@ KEEPS = ("ladder", "shape")
 """The claims in which layers keep their shape."""
 
 
+def key_of(
+    claim: str, settings: dict[str, Any], seed: int, weights: str, judge: str, keeper: str | None
+) -> str:
+    """What rows of a claim were made with: other settings, other weights (``keeper``: of the ControlNet, where layers
+    keep their shape) or another judge, another key.
+    """
+    shared = [settings[name] for name in DECIDES]
+    return common.digest([settings[claim], shared, seed, weights, judge, keeper])
+
+
 def main() -> None:
     """Command line."""
     from tests.benchmarks import collage_shape
@@ -274,22 +284,14 @@ def main() -> None:
     keepers = dict.fromkeys(
         KEEPS, common.weights_digest(options.weights / CONTROLNET) if bench.shape else None
     )
-    # what other weights gave is not shown under these
-    raw["claims"] = {
-        name: one
-        for name, one in raw["claims"].items()
-        if (one["weights"], one.get("controlnet")) == (weights, keepers.get(name))
-    }
-    if why is not None:
-        raw["claims"].pop("shape", None)
+    judged = common.weights_digest(judge_folder(options.judge))
+    keys = {claim: key_of(claim, settings, seed, weights, judged, keepers.get(claim)) for claim in CLAIMS}
+    raw["claims"] = common.of_these(raw["claims"], keys)
     for claim in claims:
         if claim == "shape" and why is not None:
             print(f"keep shape is left out: {why}")
             continue
-        shared = [settings[name] for name in DECIDES]
-        decides = [settings[claim], shared, seed, weights, common.weights_digest(judge_folder(options.judge))]
-        keeper = keepers.get(claim)
-        name = f"collage-{claim}-{common.digest([*decides, keeper])}"
+        name = f"collage-{claim}-{keys[claim]}"
         make: Callable[[int], Shot] = (
             getattr(bench, claim) if claim != "shape" else lambda k: collage_shape.shape(bench, k)
         )
@@ -299,8 +301,9 @@ def main() -> None:
         )
         raw["claims"][claim] = {
             "n": n,
+            "key": keys[claim],
             "weights": weights,
-            "controlnet": keeper,
+            "controlnet": keepers.get(claim),
             "machine": common.machine(),
             "rows": rows,
         }

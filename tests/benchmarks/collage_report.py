@@ -50,8 +50,8 @@ def page(raw: dict[str, Any], settings: Settings) -> str:
         text += f"Keep shape was not run: {raw['no shape']}\n\n"
     return text + (
         "Intervals: 95 %, Wilson for shares, bootstrap over layouts (look: over cut-outs) for means and paired "
-        "differences. Feature distance: squared distance of unit features of the embedded CLIP's layers inside the "
-        "mask (as LPIPS, without learned weights), 0 to 4.\n"
+        "differences. A claim holds where all of its interval does. Feature distance: squared distance of unit "
+        "features of the embedded CLIP's layers inside the mask (as LPIPS, without learned weights), 0 to 4.\n"
     )
 
 
@@ -290,8 +290,8 @@ def _ladder(rows: Sequence[Row], settings: Settings) -> Part:
             worse = gains["distance"].low > 0 or gains["object"].high < 0 or gains["colour"].high < 0
             steps.append(
                 f"{way} after {below}: distance {common.number(gains['distance'])}, objects "
-                f"{common.points(gains['object'])}, in their colours {common.points(gains['colour'])}; better in "
-                f"one and worse in none: {holds(better and not worse)}."
+                f"{common.points(gains['object'])}, in their colours {common.points(gains['colour'])}; surely better "
+                f"in one and surely worse in none: {holds(better and not worse)}."
             )
     heads = ["", "feature distance", "SSIM", "PSNR (dB)", "seams' distance to the true scene's"]
     heads += ["object recognised", "… and in the cut-out's colour"]

@@ -8,11 +8,12 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,24 @@ def number(interval: Interval, digits: int = 3) -> str:
     return f"{interval.value:.{digits}f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
 
 
+def within(interval: Interval, *, least: float = -math.inf, most: float = math.inf) -> bool | None:
+    """Whether all of an interval is within a bound; None where it reaches over it."""
+    if least <= interval.low and interval.high <= most:
+        return True
+    return False if interval.high < least or interval.low > most else None
+
+
+def all_of(each: Iterable[bool | None]) -> bool | None:
+    """True where all are, False where one is; else None, which is open."""
+    found = set(each)
+    return False if False in found else None if None in found else True
+
+
+def reached(true: bool | None, missed: str = "**missed**") -> str:
+    """The word for a target."""
+    return {True: "reached", None: "open", False: missed}[true]
+
+
 def grid(
     rows: Sequence[Sequence[Pixels]], side: int, labels: Sequence[str] = (), captions: Sequence[str] = ()
 ) -> Image.Image:
@@ -216,6 +235,13 @@ def drawer_scene(rng: np.random.Generator, **asked: Any) -> Scene:
     scene = sample_scene(world(WORLD), rng, every_look(), **asked)
     looks = tuple(item(i.label, i.x, i.y, i.size, flip=i.flip) for i in scene.items)
     return dataclasses.replace(scene, items=looks)
+
+
+def of_these(claims: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The claims of a results file that these keys made: what other settings, weights or another judge gave is not
+    shown under these, nor is what says no key.
+    """
+    return {name: one for name, one in claims.items() if name in keys and one.get("key") == keys[name]}
 
 
 def kept_rows(

@@ -166,12 +166,11 @@ def section(rows: Sequence[Row], settings: dict[str, Any]) -> str:
     text = common.table(heads, lines) + "\n"
     target = settings["target"]
     if target["area"] in shares:
-        work, _, wall = (ratio.value for ratio in shares[target["area"]])
-        reached = work <= target["share"] and wall <= target["share"]
-        verdict = "reached" if reached else "**missed**"
+        work, _, wall = shares[target["area"]]
+        met = common.all_of(common.within(one, most=target["share"]) for one in (work, wall))
         text += (
             f"A layer of {100 * target['area']:g} % costs at most {100 * target['share']:g} % of the whole run, in "
-            f"work and in wall time: {verdict}. "
+            f"work and in wall time: {common.reached(met)}. "
         )
     most = max(row["outside"] for row in rows)
     text += (

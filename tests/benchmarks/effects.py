@@ -30,7 +30,7 @@ from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import AvoidRequest, LayerRequest, RenderRequest
 from presets.recipes.build import WORLD, drawer_store
 from tests.benchmarks import common
-from tests.benchmarks.effects_report import section
+from tests.benchmarks.effects_report import page, section
 
 CLAIMS = ("attention", "harmonize", "spread", "avoid")
 Settings = dict[str, Any]
@@ -81,6 +81,12 @@ def prompts(settings: Settings) -> list[str]:
         for claim in CLAIMS
         for k in range(count(settings, claim))
     ]
+
+
+def key_of(claim: str, settings: Settings, seed: int, weights: str, judge: str) -> str:
+    """What rows of a claim were made with: other settings of the claim, other weights or another judge, another key."""
+    shared = [settings[word] for word in ("guidance", "scheduler", "prompts")]
+    return common.digest([settings[claim], shared, seed, weights, judge])
 
 
 def base(settings: Settings, claim: str, seed: int, prompt: str, **more: Any) -> RenderRequest:
@@ -280,20 +286,19 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     raw_path = options.out / "effects.json"
     raw: dict[str, Any] = json.loads(raw_path.read_text()) if raw_path.exists() else {"claims": {}}
+    judged = common.weights_digest(judge_folder(options.judge))
+    keys = {claim: key_of(claim, settings, seed, weights, judged) for claim in CLAIMS}
+    raw["claims"] = common.of_these(raw["claims"], keys)
     for claim in options.claims or CLAIMS:
-        key = common.digest(
-            [
-                settings[claim],
-                settings["guidance"],
-                settings["scheduler"],
-                seed,
-                weights,
-                common.weights_digest(judge_folder(options.judge)),
-            ]
-        )
-        n = options.n or count(settings, claim)
-        rows = common.kept_rows(common.RUNS / f"effects-{claim}-{key}.jsonl", n, getattr(bench, claim), claim)
-        raw["claims"][claim] = {"n": n, "weights": weights, "machine": common.machine(), "rows": rows}
+        n, path = options.n or count(settings, claim), common.RUNS / f"effects-{claim}-{keys[claim]}.jsonl"
+        rows = common.kept_rows(path, n, getattr(bench, claim), claim)
+        raw["claims"][claim] = {
+            "n": n,
+            "key": keys[claim],
+            "weights": weights,
+            "machine": common.machine(),
+            "rows": rows,
+        }
         print(section(claim, rows, settings))
     if options.tune:
         return
@@ -303,13 +308,7 @@ def main() -> None:
     text = common.heading(
         "What the methods do, where the truth is known", command, settings, weights, kept=True
     )
-    for claim in CLAIMS:
-        if claim in raw["claims"]:
-            text += section(claim, raw["claims"][claim]["rows"], settings)
-    text += (
-        "Intervals: 95 %, Wilson for shares, bootstrap over layouts or prompts for means and differences.\n"
-    )
-    (options.out / "effects.md").write_text(text)
+    (options.out / "effects.md").write_text(text + page(raw, settings))
 
 
 def judge_folder(given: Path | None) -> Path:

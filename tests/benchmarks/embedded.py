@@ -235,7 +235,7 @@ def main() -> None:
         "The embedded model, counted by the judge", command.strip(), settings, name, kept=True
     )
     text += f"Pictures in {options.dtype}, the first of every kind of prompt, none selected; "
-    text += "abstaining counts as wrong.\n\n"
+    text += "abstaining counts as wrong. A target is open where the interval reaches over it.\n\n"
     text += report(rows, coder, took)
     text += "\n![The first 32 pictures of one object and the first 32 of two](embedded.jpg)\n"
     (options.out / "embedded.md").write_text(text)

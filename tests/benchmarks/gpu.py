@@ -153,7 +153,9 @@ def main() -> None:
         "device": name_of(device),
         "models": {},
     }
-    page = common.heading("What the methods cost in time on a GPU", COMMAND, settings, "random, bfloat16")
+    page = common.heading(
+        "What the methods cost in time on a GPU", COMMAND, settings, "random, bfloat16", kept=True
+    )
     page += (
         f"On {name_of(device)}. A ratio above 1 is slower than what it is compared with, with a 95 % bootstrap "
         "interval over pairs of runs in immediate succession; a target is open where it reaches over it. Seconds of "
