@@ -24,7 +24,7 @@ def prepared(library: Library, *avoids: Avoid, **fields: Any) -> tuple[Prepared,
     store = PictureStore()
     picture = library.add(Image.fromarray(STRIPES))
     layer = Layer(id="one", picture=picture, x=32.0, y=32.0)
-    given = {"canvas": Canvas(width=64, height=64), "seed": 1, "layers": (layer,), **fields}
+    given = {"canvas": Canvas(width=128, height=128), "seed": 1, "layers": (layer,), **fields}
     return to_request(Collage(**given, avoids=avoids), library, store), store
 
 
@@ -52,7 +52,7 @@ def test_without_a_picture_it_is_the_flat_collage(library: Library, how: str) ->
 def test_a_copy_of_a_given_picture(library: Library) -> None:
     red = library.add(Image.new("RGB", (64, 64), "red"))
     got, store = prepared(library, Avoid(id="a", picture=red, made="noisy"))
-    expected = made(np.full((64, 64, 3), (255, 0, 0), np.uint8), "noisy")
+    expected = made(np.full((128, 128, 3), (255, 0, 0), np.uint8), "noisy")
     assert np.array_equal(store.get(got.request.avoids[0].picture), expected)
 
 

@@ -73,7 +73,13 @@ class TestRequest:
     def prepared(self, library: Library, **fields: object) -> Prepared:
         picture = library.add(Image.new("RGB", (40, 40), "red"))
         layer = Layer(id="a", name="thing", picture=picture, prompt="{red|blue} car", x=32.0, y=32.0)
-        given = {"canvas": Canvas(width=64, height=64), "seed": 5, "images": 3, "layers": (layer,), **fields}
+        given = {
+            "canvas": Canvas(width=128, height=128),
+            "seed": 5,
+            "images": 3,
+            "layers": (layer,),
+            **fields,
+        }
         return to_request(Collage(**given), library, PictureStore())
 
     def test_each_image_has_its_prompt_and_places(self, library: Library) -> None:
