@@ -40,6 +40,7 @@ PARTS = (
     "windows",
     "longer",
     "spread_longer",
+    "spread_more",
 )
 
 

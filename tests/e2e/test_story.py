@@ -39,7 +39,7 @@ def test_upload_arrange_render_save(
     before = len(studio_embedded.calls)
     user.render()
     assert 0 < len(studio_embedded.calls) - before <= 8
-    expect(page.get_by_text("Made 1 picture")).to_be_visible()
+    expect(page.locator(".dc-status", has_text="Made 1 picture")).to_be_visible()
 
     rendered = tmp_path / "rendered.png"
     user.save("Download").save_as(rendered)
@@ -123,7 +123,7 @@ def test_what_the_page_shows_is_what_is_rendered(page: Page, studio_embedded: St
         }"""
     )
     user.render()
-    expect(page.get_by_text("Made 1 picture")).to_be_visible()
+    expect(page.locator(".dc-status", has_text="Made 1 picture")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_text("Download", exact=True).click()
     with Image.open(download.value.path()) as picture:
