@@ -71,7 +71,7 @@ def test_stop_ends_the_run(page: Page, studio: Studio) -> None:
     )
     user.render()
     assert len(studio.calls) > after
-    expect(page.get_by_text("Made 1 picture")).to_be_visible()
+    expect(page.locator(".dc-status", has_text="Made 1 picture")).to_be_visible()
 
 
 def test_what_a_stopped_run_has_finished_can_be_downloaded(
