@@ -34,7 +34,7 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         # The same, where images are to be compared with and without spread and the collage has none of its own.
         "spread_push": 0.9,
         # By guidance, ours: on the embedded model 1.5 acts as a push of 0.9 does, and on the images of a batch 3 (in
-        # docs/results/negtome.md: likeness -6.6 and -6.4 % in .3 of the steps, similarity -1.0 % with both in .4). From
+        # docs/results/negtome.md: likeness -6.6 and -6.4 % in .3 of the steps, similarity -.9 and -1.0 % in .4). From
         # guidance 2 on what a unit is worth does not depend on the guidance, by which it is divided
         # (`methods.negtome.Avoid`), so other models have the same; below, a unit is worth less the lower it is.
         "avoid_alpha": 1.5,
