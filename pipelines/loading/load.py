@@ -19,7 +19,6 @@ from pipelines.loading.libraries import check_libraries
 from pipelines.loading.loras import add_loras
 from pipelines.loading.options import LoadOptions
 from pipelines.loading.placing import check_offload, choose_device, place, quantization
-from pipelines.loading.remarks import silence
 from pipelines.loading.room import check_room, free_memory, weights_of
 from pipelines.loading.single_file import read_file
 from pipelines.models import ModelCard
@@ -42,7 +41,6 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
         raise ModelError(
             "the embedded model's weights are not installed; install the package again, or choose a model."
         )
-    silence()
     device = choose_device(options)
     check_offload(device, options)
     name = options.dtype or ("float32" if torch.device(device).type == "cpu" else card.half)

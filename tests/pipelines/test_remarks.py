@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipelines.loading.remarks import silence
+from pipelines.remarks import silence
 
 
 def test_remarks_alone_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,6 +27,17 @@ def test_remarks_alone_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_importing_torchao_says_nothing() -> None:
     pytest.importorskip("torchao", reason="torchao is not installed")
-    lines = "from pipelines.loading.remarks import silence; silence(); import torchao.quantization"
+    lines = "import pipelines; import torchao.quantization"
     ran = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
+
+
+def test_whatever_module_comes_first() -> None:
+    """The features import transformers, which imports torchao, before any model is loaded."""
+    ran = subprocess.run(
+        [sys.executable, "-c", "import pipelines.measure.features"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ran.stderr == ""

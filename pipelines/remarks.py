@@ -1,8 +1,8 @@
 """Remarks of a library that a user can do nothing about, kept off stderr.
 
-Where torchao is installed, peft and diffusers import it to ask whether weights are quantized, also in runs that
-quantize nothing. On import it then says which of its kernels for other machines it could not load, and torch says that
-a way in which torchao registers a type is old. Anything else either of them has to say goes through.
+Where torchao is installed, transformers, peft and diffusers import it to ask whether weights are quantized, also in
+runs that quantize nothing. On import it then says which of its kernels for other machines it could not load, and torch
+says that a way in which torchao registers a type is old. Anything else either of them has to say goes through.
 """
 
 from __future__ import annotations
