@@ -18,6 +18,7 @@ from pipelines.methods.layer_attention import LayerAttention
 from pipelines.methods.watch import Watch
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.request import RenderRequest
+from tests.needs import library
 from tests.pipelines import runs, tiny, tiny_adapter
 from tests.pipelines import tiny_transformers as tt
 
@@ -61,7 +62,7 @@ def same(ours: list[Pixels], theirs: list[Pixels]) -> bool:
 
 @pytest.mark.parametrize("model", [*tiny.KINDS, *tt.KINDS])
 def test_a_lora_and_the_methods(store: PictureStore, model: str) -> None:
-    peft = pytest.importorskip("peft")
+    peft = library("peft")
     loaded = adopted(model)
     request, denoiser = everything(loaded, store), loaded.family.denoiser(loaded.pipe)
     plain, methods = sampled(loaded, request, store, []), sampled(loaded, request, store)

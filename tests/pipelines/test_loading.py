@@ -19,6 +19,7 @@ from pipelines.loading.failures import is_out_of_memory, sentence
 from pipelines.loading.load import told
 from pipelines.loading.placing import SPARE, choose_offload, place
 from pipelines.models import card
+from tests.needs import library
 from tests.pipelines import tiny
 
 GB = 2**30
@@ -160,7 +161,7 @@ def test_a_model_that_asks_for_other_steps_gets_them(folder: Path) -> None:
 
 
 def test_int8_weights(folder: Path) -> None:
-    pytest.importorskip("torchao", reason="torchao is not installed")
+    library("torchao")
     loaded = load_pipeline(card(str(folder)), LoadOptions(device="cpu", quantize="int8"))
     plain = load_pipeline(card(str(folder)), LoadOptions(device="cpu"))
     name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"

@@ -15,6 +15,7 @@ from pipelines.errors import ModelError
 from pipelines.loading import LoadOptions, Lora, load_pipeline
 from pipelines.loading.loras import USUAL, add_loras
 from pipelines.models import card
+from tests.needs import library
 from tests.pipelines import tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.hub import run, served
@@ -28,7 +29,7 @@ def denoiser(pipe: Any) -> Any:
 
 def saved(pipe: Any, folder: Path, seed: int) -> Path:
     """A LoRA of random weights for ``pipe``, as its pipeline saves one; the pipeline is left as it was."""
-    peft = pytest.importorskip("peft")
+    peft = library("peft")
     from peft.utils import get_peft_model_state_dict
 
     torch.manual_seed(seed)

@@ -16,6 +16,7 @@ from pipelines.engine import Engine, Loaded
 from pipelines.learning.invert import learn
 from pipelines.loading import LoadOptions
 from pipelines.pictures import PictureStore
+from tests.needs import library
 from tests.pipelines import runs, tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.learning.conftest import CUTOUT, rows_of
@@ -82,7 +83,7 @@ def test_a_look_is_learned_on_whole_numbers() -> None:
 @pytest.mark.parametrize("model", ["sd_noise", "flux"])
 def test_all_methods_run_on_int8(store: PictureStore, tmp_path: Path, model: str) -> None:
     """Nearly the pictures of the weights as they were, with and without the methods, which act as much."""
-    pytest.importorskip("torchao", reason="torchao is not installed")
+    library("torchao")
     kinds: Any = tt if model in tt.KINDS else tiny
     kinds.KINDS[model]().save_pretrained(folder := str(tmp_path))
     found = {}

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from pipelines.remarks import silence
+from tests.needs import library
 
 
 def test_remarks_alone_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,7 +27,7 @@ def test_remarks_alone_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_importing_torchao_says_nothing() -> None:
-    pytest.importorskip("torchao", reason="torchao is not installed")
+    library("torchao")
     lines = "import pipelines; import torchao.quantization"
     ran = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     assert ran.stderr == ""

@@ -19,8 +19,10 @@ def test_names_are_sorted_and_lead_to_files() -> None:
         presets.path("nonsense")
 
 
-def test_there_are_five() -> None:
-    assert len(presets.names()) >= 5
+def test_all_nine_are_there() -> None:
+    assert presets.names() == (
+        "avoid", "evening", "keep", "living-room", "parade", "pool", "ship", "spread", "still-life"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", presets.names())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import importlib.util
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pipelines.errors import PhraseError
 from pipelines.families import family
 from pipelines.families.spans import tokens_of_spans
 from pipelines.pictures import PictureStore
+from tests.needs import missing
 from tests.pipelines import tiny
 from tests.pipelines.runs import sampled
 from tests.pipelines.spies import ids_read
@@ -51,10 +51,7 @@ def clip() -> CLIPTokenizer:
     """The tokenizer of SD 1.5: 49,408 tokens."""
     path = real_vocabulary()
     if path is None:
-        reason = "CLIP's vocabulary is not here; pip install --no-deps open-clip-torch"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("CLIP's vocabulary is not here; pip install --no-deps open-clip-torch")
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
     merges = [(line.split()[0], line.split()[1]) for line in lines]
     # the order of the 256 byte symbols is that of GPT-2: printable ones first

@@ -11,8 +11,9 @@ from pipelines.embedded.training.art import IconSet, fit, load_sets, recolour, r
 from pipelines.embedded.training.cutouts import CutoutStore, build, drawer, main
 from pipelines.embedded.training.world import COLOURS, WORLDS, World
 from pipelines.errors import ModelError, PictureError
+from tests.needs import library
 
-pytest.importorskip("resvg_py")
+library("resvg_py")
 
 
 def _share(pixels: np.ndarray, rgb: tuple[int, int, int], tolerance: int = 12) -> float:
