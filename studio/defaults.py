@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pipelines.models import ModelCard, shipped
-from studio.document import Avoid, Background, Collage, Layer
+from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.field_errors import bounds
 
 DEFAULTS: Mapping[str, float] = MappingProxyType(
@@ -27,7 +27,7 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         "image_prompt": 0.0,
         # NegToMe between images is asked for, never a surprise.
         "vary": 0.0,
-        # The released code blurs the strength map with radius 10 at 512 pixels; half of it for our 256.
+        # On a canvas of 256 pixels, as a new one is; it grows with the canvas (`feather_of`).
         "feather": 5.0,
         # By push both released dataclasses of NegToMe say 0.9 (its demonstration page says 1.5 and 1.9).
         "avoid_push": 0.9,
@@ -55,6 +55,9 @@ DEFAULTS: Mapping[str, float] = MappingProxyType(
         "cads_mix": 1.0,
     }
 )
+
+FEATHER = 0.02
+"""Share of a canvas's longer side: the released code blurs the strength map with radius 10 at 512 pixels."""
 
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -106,12 +109,18 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 def defaults_of(collage: Collage) -> Mapping[str, float]:
     """Those of the collage's model where its card ships here, else of every model: nothing is looked up for telling."""
     known = shipped(collage.model)
-    return DEFAULTS if known is None else defaults(known)
+    own = {} if known is None else known.own
+    return {**DEFAULTS, **own, "feather": feather_of(collage.canvas)}
 
 
-def defaults(model: ModelCard) -> Mapping[str, float]:
-    """The default of each word on this model."""
-    return {**DEFAULTS, **model.own}
+def defaults(model: ModelCard, canvas: Canvas) -> Mapping[str, float]:
+    """The default of each word on this model and a canvas of this size."""
+    return {**DEFAULTS, **model.own, "feather": feather_of(canvas)}
+
+
+def feather_of(canvas: Canvas) -> float:
+    """The default feather in canvas pixels, so that a resized collage (`studio.resizing`) stays the same picture."""
+    return float(round(FEATHER * max(canvas.width, canvas.height)))
 
 
 def usual_alpha(of: Literal["avoid", "spread"], collage: Collage, model: ModelCard | None) -> float:
@@ -120,7 +129,7 @@ def usual_alpha(of: Literal["avoid", "spread"], collage: Collage, model: ModelCa
     Without a negative branch it pushes whatever the way is: the model's card says from which guidance on there is one,
     and of a model whose card does not ship here what is so of most is supposed.
     """
-    usual = DEFAULTS if model is None else defaults(model)
+    usual = DEFAULTS if model is None else defaults(model, collage.canvas)
     by = collage.avoid_by if of == "avoid" else collage.spread_by
     if model is None:
         steers = collage.guidance is None or collage.guidance > 1

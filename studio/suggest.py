@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pipelines.loading import LoadOptions, at_hand, controlnet_of, no_shape
 from pipelines.models import shipped
 from studio.compositing import on_canvas
-from studio.defaults import DEFAULTS, defaults_of
+from studio.defaults import DEFAULTS, defaults_of, feather_of
 from studio.document import Canvas, Collage, Layer
 from studio.pictures import Library
 
@@ -130,7 +130,7 @@ def _values(
         yield "attend_outside", _notched(0.9 - 0.5 * share), _sentence(f"{takes}: {why}")
         why = "the smaller a layer, the sooner it loses its shape, so the more of it is kept"
         yield "keep_shape", _notched(0.3 + 0.6 * (1 - share)), _sentence(f"{takes}: {why}")
-    soft, most = round(0.02 * max(canvas.width, canvas.height)), int(min(box) / 8)
+    soft, most = int(feather_of(canvas)), int(min(box) / 8)
     if most < soft:
         why = (
             "an eighth of the layer's narrow side is as soft as its edge can be for its middle to count fully"

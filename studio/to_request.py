@@ -56,7 +56,7 @@ def to_request(
     when the model is unknown, `FieldError` when ``seed`` is out of bounds.
     """
     model = card(collage.model)
-    usual = defaults(model)
+    usual = defaults(model, collage.canvas)
     composition = compose(collage, library)
     warnings = [*_too_small(collage, model)]
     kept = _worth_rendering(composition, model.factor, warnings)
@@ -250,7 +250,7 @@ def avoid_requests(
     ``places`` has the number in the request of each layer, by id, that is rendered.
     """
     model = card(collage.model)
-    usual, weight = defaults(model), usual_alpha("avoid", collage, model)
+    usual, weight = defaults(model, collage.canvas), usual_alpha("avoid", collage, model)
     requests = []
     for avoid in collage.avoids:
         alpha = _or(avoid.alpha, weight)

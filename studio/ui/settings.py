@@ -14,8 +14,8 @@ from pipelines.models import CARDS, ModelCard, card
 from pipelines.request import EDGES, MAX_LEVEL
 from studio import pictures
 from studio.canvas.component import address, most_of
-from studio.defaults import RANGES, defaults
-from studio.document import Avoid, Collage, Layer
+from studio.defaults import FEATHER, RANGES, defaults
+from studio.document import Avoid, Canvas, Collage, Layer
 from studio.field_errors import bounds, field_schema
 from studio.formats import archive, open_any, png
 from studio.references import READY
@@ -44,6 +44,7 @@ def settings(models: Sequence[ModelCard], options: LoadOptions | None = None) ->
         "avoid": _blank(Avoid(id="new", picture="0" * 64)),
         "ready": {name: dict(fields) for name, fields in READY.items()},
         "interval": list(INTERVAL),
+        "feather": FEATHER,
         "drawer": {"base": f"{address(DRAWER)}/", "cutouts": cutouts()},
         "presets": [{"name": name, "title": preset_title(name)} for name in preset_names()],
     }
@@ -125,7 +126,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
         "steps": one.steps,
         "guidance": one.guidance,
         "steers_above": one.steers_above,
-        "usual": defaults(one),
+        "usual": defaults(one, Canvas()),
         "side": one.side,
         "least_side": one.least_side,
         "look": one.family in LOOK_FAMILIES,

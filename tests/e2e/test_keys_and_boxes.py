@@ -46,6 +46,7 @@ def test_keys_are_dead_while_typing(user: Driver, cutout: Path) -> None:
 def test_sliders_and_their_defaults(user: Driver, cutout: Path) -> None:
     user.upload(cutout)
     assert user.layer("red ring")["harmonize"] is None
+    assert _typed(user, "Feather") == "5"
     user.slide("Harmonize", "0")
     user.slide("Insist", "5")
     user.slide("Feather", "12")

@@ -18,7 +18,7 @@ from pipelines.models.card import FLOW_SCHEDULERS
 from pipelines.models.ip_adapter import IPAdapter
 from pipelines.pictures import PictureStore
 from studio.defaults import defaults, defaults_of
-from studio.document import Collage
+from studio.document import Canvas, Collage
 from tests.pipelines import tiny, tiny_transformers
 
 
@@ -38,7 +38,7 @@ def test_the_hub_id_of_a_card_is_that_card(name: str) -> None:
     known = CARDS[name]
     assert card(known.source) == dataclasses.replace(known, name=known.source) == shipped(known.source)
     collage = Collage(model=known.source)
-    assert defaults_of(collage) == defaults(known) == defaults_of(collage.replace(model=name))
+    assert defaults_of(collage) == defaults(known, collage.canvas) == defaults_of(collage.replace(model=name))
 
 
 def test_no_two_cards_share_a_hub_id() -> None:
@@ -63,7 +63,7 @@ def test_z_image_is_not_its_turbo() -> None:
 def test_thresholds_are_those_of_the_familys_release(name: str) -> None:
     """NegToMe was released for SDXL with .7 and for FLUX with .65; few-step models keep their family's."""
     unet = CARDS[name].family in ("sd", "sdxl")
-    usual = defaults(CARDS[name])
+    usual = defaults(CARDS[name], Canvas())
     assert [usual[f"{way}_threshold"] for way in ("spread", "avoid")] == [0.7 if unet else 0.65] * 2
 
 
@@ -81,7 +81,7 @@ def test_the_page_about_models_tells_the_cards() -> None:
         assert (name, int(side), int(steps)) == (one.name, one.side, one.steps)
         assert float(guidance) == one.guidance
         assert source == one.source or one.name == "embedded"
-        assert float(window.split()[0]) == defaults(one)["window"]
+        assert float(window.split()[0]) == defaults(one, Canvas())["window"]
 
 
 def test_only_the_embedded_model_is_a_folder() -> None:

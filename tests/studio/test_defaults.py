@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.models import CARDS, card
-from studio.defaults import DEFAULTS, RANGES, usual_alpha
-from studio.document import Collage
+from studio.defaults import DEFAULTS, RANGES, defaults, defaults_of, feather_of, usual_alpha
+from studio.document import Canvas, Collage
 
 OF = {
     "spread_alpha": "spread",
@@ -27,6 +27,14 @@ def test_defaults_lie_in_their_ranges() -> None:
     assert RANGES["harmonize"] == (0, 1)
     assert RANGES["avoid_threshold"] == (0.5, 1)
     assert RANGES["steps"] == (1, 200)
+
+
+def test_feather_grows_with_the_canvas() -> None:
+    assert feather_of(Canvas()) == DEFAULTS["feather"] == 5
+    large = Canvas(width=768, height=1024)
+    assert feather_of(large) == defaults(card("sdxl"), large)["feather"] == 20
+    for model in ("sdxl", "nobody/knows"):
+        assert defaults_of(Collage(model=model, canvas=large))["feather"] == 20
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pipelines.loading import LoadOptions
 from pipelines.models import card
 from studio.cli import main
 from studio.defaults import DEFAULTS, RANGES, defaults
-from studio.document import Collage, Layer
+from studio.document import Canvas, Collage, Layer
 from studio.formats import archive
 from studio.pictures import Library
 from studio.suggest import NOTCH, Suggestion, apply, picture_sizes, suggest
@@ -63,8 +63,8 @@ def test_the_prior_of_the_papers_interface() -> None:
 
 def test_attention_is_scaled_to_what_the_model_bears() -> None:
     """The embedded model's own defaults are a third and two thirds of those of every model."""
-    assert (defaults(card("embedded"))["attend_inside"], DEFAULTS["attend_inside"]) == (0.2, 0.6)
-    assert (defaults(card("embedded"))["attend_outside"], DEFAULTS["attend_outside"]) == (0.4, 0.6)
+    assert (defaults(card("embedded"), Canvas())["attend_inside"], DEFAULTS["attend_inside"]) == (0.2, 0.6)
+    assert (defaults(card("embedded"), Canvas())["attend_outside"], DEFAULTS["attend_outside"]) == (0.4, 0.6)
     values = found(layer("half", 0.5), layer("top", 0.25), model="embedded")
     assert values["half"] == {"harmonize": 0.6, "attend_inside": 0.15, "attend_outside": 0.45, "feather": 5}
     assert found(layer("half", 0.5), model="no/such model")["half"]["attend_inside"] == 0.4

@@ -48,7 +48,7 @@ def test_all_defaults_are_filled_in(library: Library) -> None:
     assert (layer.harmonize, layer.attend_inside, layer.attend_outside) == (0.5, 0.2, 0.4), "the card's own"
     other = prepare(library, box(library), model="sd15")[0].request.layers[0]
     assert (other.attend_inside, other.attend_outside) == (0.6, 0.6)
-    assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, None, 5)
+    assert (layer.keep_shape, layer.vary, layer.look, layer.feather) == (0, 0, None, 3), "a canvas of 128"
     assert layer.image_prompt is None
     assert prepared.warnings == ()
 

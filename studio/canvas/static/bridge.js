@@ -49,8 +49,10 @@
       return this.offered ?? this.settings.models[0];
     }
 
-    /** The default of a word on the collage's model. */
+    /** The default of a word on the collage's model and canvas; feather grows with the canvas (`feather_of`). */
     usual(word) {
+      const { width, height } = this.store.doc.canvas;
+      if (word === "feather") return Math.round(this.settings.feather * Math.max(width, height));
       return this.model.usual[word];
     }
 

@@ -124,6 +124,18 @@ test("a cut-out that the server does not give is no layer, and is asked for agai
   assert.equal(app.store.doc.layers.length, 1);
 });
 
+test("feather's default grows with the canvas", () => {
+  const { app, props, receive } = studio();
+  props.settings.feather = 0.02;
+  for (const [canvas, feather] of [
+    [{ width: 256, height: 256 }, 5],
+    [{ width: 768, height: 1024 }, 20],
+  ]) {
+    receive("value", opened({ canvas }));
+    assert.equal(app.usual("feather"), feather);
+  }
+});
+
 test("an avoid reference's default alpha is that of its way, and a model without a negative branch pushes", () => {
   const { app, props, receive } = studio();
   const usual = { avoid_alpha: 1.5, avoid_push: 0.9 };

@@ -13,7 +13,7 @@ from pipelines.loading import LoadOptions
 from pipelines.models import CARDS, card
 from pipelines.models.ip_adapter import SD15
 from studio.canvas.component import STATIC
-from studio.defaults import DEFAULTS, RANGES
+from studio.defaults import DEFAULTS, FEATHER, RANGES
 from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.ui.settings import cutouts, offered_models, preset_names, settings
 from studio.ui.words import WORDS, words
@@ -72,6 +72,7 @@ def test_settings_are_json_and_a_blank_layer_is_a_layer() -> None:
     assert plain["models"][0]["steps"] == card("embedded").steps
     windows = [one["usual"]["window"] for one in settings([card("embedded"), card("sdxl-turbo")])["models"]]
     assert windows == [card("embedded").own["window"], 0.5]
+    assert plain["feather"] == FEATHER
 
 
 def test_the_page_knows_which_models_take_a_picture_as_prompt() -> None:
