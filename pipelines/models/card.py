@@ -32,7 +32,8 @@ class ModelCard:
     model the ``window``, the share of the steps in which NegToMe acts. ``file`` is the one
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
-    ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less.
+    ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less. From
+    ``most`` times ``side`` on things come twice, which is said: common use, and seen on the embedded model.
     ``controlnets`` are hub ids of the ControlNets that keep shapes, by the kind of edges (`pipelines.edges.KINDS`).
     A look is learned in ``look_steps`` of ``look_batch`` views of ``look_side`` pixels, None for ``side``: 250 of 4 in
     the released Collage Diffusion code. ``ip_adapter`` makes a cut-out a prompt, None where none is published for the
@@ -59,6 +60,7 @@ class ModelCard:
     half: str = "float16"
     tiny: str | None = None
     least: float = 0.5
+    most: float = 2.0
     controlnets: Mapping[str, str] = field(default_factory=dict)
     look_steps: int = 250
     look_batch: int = 4
@@ -73,6 +75,11 @@ class ModelCard:
     def least_side(self) -> int:
         """``least`` in pixels."""
         return round(self.least * self.side)
+
+    @property
+    def most_side(self) -> int:
+        """``most`` in pixels."""
+        return round(self.most * self.side)
 
     @property
     def folder(self) -> Path | None:

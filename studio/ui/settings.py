@@ -129,6 +129,7 @@ def _model(one: ModelCard, options: LoadOptions) -> dict[str, Any]:
         "usual": defaults(one, Canvas()),
         "side": one.side,
         "least_side": one.least_side,
+        "most_side": one.most_side,
         "look": one.family in LOOK_FAMILIES,
         "look_steps": one.look_steps,
         "unet": unet,

@@ -86,10 +86,18 @@ def test_a_layer_that_would_be_too_large_is_named(library: Library) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "told"), [("sdxl", 256, True), ("sdxl", 768, False), ("embedded", 256, False)]
+    ("model", "size", "told"),
+    [
+        ("sdxl", 256, "small"),
+        ("sdxl", 768, None),
+        ("sdxl", 1536, None),
+        ("sdxl", 2048, "large"),
+        ("embedded", 256, None),
+        ("embedded", 512, "large"),
+    ],
 )
-def test_a_canvas_too_small_for_the_model_is_said(
-    library: Library, model: str, size: int, told: bool
+def test_a_canvas_too_small_or_large_for_the_model_is_said(
+    library: Library, model: str, size: int, told: str | None
 ) -> None:
     collage = resized(collage_of(library), Canvas(width=size, height=size)).replace(model=model)
     found = [
@@ -97,6 +105,6 @@ def test_a_canvas_too_small_for_the_model_is_said(
         for one in to_request(collage, library, PictureStore()).warnings
         if "draws well" in one.message
     ]
-    assert bool(found) == told
+    assert len(found) == (told is not None)
     if told:
-        assert f"near {CARDS[model].side}" in found[0] and "256 x 256" in found[0]
+        assert f"near {CARDS[model].side}" in found[0] and f"{size} x {size} is {told}" in found[0]

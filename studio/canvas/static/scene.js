@@ -90,7 +90,7 @@
     const width = side("width", "Width");
     const height = side("height", "Height");
 
-    const tooSmall = h("p", { class: "dc-quiet" });
+    const trainedAt = h("p", { class: "dc-quiet" });
     const toModel = h("button", {
       type: "button",
       class: "dc-button",
@@ -148,7 +148,7 @@
         "Picture",
         true,
         h("div", { class: "dc-pair" }, width.element, height.element),
-        tooSmall,
+        trainedAt,
         toModel,
         h("div", { class: "dc-pair" }, images.element, seed.element),
         randomLabel,
@@ -183,10 +183,10 @@
       under.show(doc.background.harmonize, app.usual("background_harmonize"));
       width.show(doc.canvas.width);
       height.show(doc.canvas.height);
-      const { side: trained, least_side: least, name } = model();
+      const { side: trained, least_side: least, most_side: most, name } = model();
       const longer = Math.max(doc.canvas.width, doc.canvas.height);
-      tooSmall.textContent = `${name} draws well near ${trained} pixels a side.`;
-      tooSmall.hidden = longer >= least;
+      trainedAt.textContent = `${name} draws well near ${trained} pixels a side.`;
+      trainedAt.hidden = longer >= least && longer < most;
       toModel.textContent = `Resize to ${trained}`;
       toModel.hidden = longer === trained;
       differing.show();
