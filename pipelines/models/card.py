@@ -33,7 +33,7 @@ class ModelCard:
     file of a hub id that holds the whole model, ``spacing`` the timestep spacing that its scheduler's config lacks,
     ``half`` the number type off the CPU, ``tiny`` the folder or hub id of a small autoencoder for previews.
     ``least`` is the share of ``side`` down to which it still draws well: a part of a picture is not run at less. From
-    ``most`` times ``side`` on things come twice, which is said: common use, and seen on the embedded model.
+    ``most`` times ``side`` on things come twice, which is said: common use, looked at on the embedded model alone.
     ``controlnets`` are hub ids of the ControlNets that keep shapes, by the kind of edges (`pipelines.edges.KINDS`).
     A look is learned in ``look_steps`` of ``look_batch`` views of ``look_side`` pixels, None for ``side``: 250 of 4 in
     the released Collage Diffusion code. ``ip_adapter`` makes a cut-out a prompt, None where none is published for the

@@ -93,7 +93,7 @@ def test_a_layer_that_would_be_too_large_is_named(library: Library) -> None:
         ("sdxl", 1536, None),
         ("sdxl", 2048, "large"),
         ("embedded", 256, None),
-        ("embedded", 512, "large"),
+        ("embedded", 384, "large"),
     ],
 )
 def test_a_canvas_too_small_or_large_for_the_model_is_said(
