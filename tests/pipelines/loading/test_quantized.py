@@ -20,8 +20,8 @@ from tests.needs import library
 from tests.pipelines import runs, tiny
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.learning.conftest import CUTOUT, rows_of
+from tests.pipelines.loading.test_offload import plainly
 from tests.pipelines.test_adapters import everything
-from tests.pipelines.test_offload import plainly
 
 
 class Whole(torch.nn.Linear):
