@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipelines.learning.tokens import Rows
+from pipelines.loading.weights import inner
 
 VERSION = 1
 """Raised when learning changes, so that what was learned before is learned anew."""
@@ -50,8 +51,8 @@ def fingerprint(parts: Sequence[torch.nn.Module]) -> str:
     for part in parts:
         for name, weight in part.state_dict().items():
             found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-            for inner in _held(weight):
-                flat = inner.detach().reshape(-1)
+            for held in inner(weight):  # a quantized weight cannot be picked from
+                flat = held.detach().reshape(-1)
                 some = flat[:: max(1, len(flat) // SAMPLES)][:SAMPLES].cpu()
                 found.update(some.contiguous().view(torch.uint8).numpy().tobytes())
         for name, module in part.named_modules():
@@ -59,15 +60,6 @@ def fingerprint(parts: Sequence[torch.nn.Module]) -> str:
             if isinstance(strengths, dict):
                 found.update(f"{name} {sorted(strengths.items())} {module.active_adapters}".encode())
     return found.hexdigest()
-
-
-def _held(weight: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors that a weight consists of: a quantized one (torchao's) cannot be picked from, those in it can."""
-    if not hasattr(weight, "__tensor_flatten__"):
-        yield weight
-        return
-    for name in weight.__tensor_flatten__()[0]:
-        yield from _held(getattr(weight, name))
 
 
 def key(facts: Mapping[str, object]) -> str:

@@ -125,7 +125,7 @@ def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Sa
     check_room(card.name, weights_of(path), options, device, name, free_memory())
     more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))
-    if quantize := quantization(options, parts):
+    if quantize := quantization(options, parts, dtype):
         more["quantization_config"] = quantize
     return diffusers.DiffusionPipeline.from_pretrained(
         str(path), dtype=dtype, use_safetensors=None if options.allow_pickle else True, **more

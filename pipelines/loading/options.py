@@ -57,5 +57,14 @@ class LoadOptions:
             value = getattr(self, word)
             if value is not None and value not in known:
                 raise FieldError(f"{word} is {value!r}; give one of {', '.join(known)}.")
+        if self.offload == "group" and not self.in_groups:
+            raise FieldError(
+                f"quantize {self.quantize!r} does not go with offload 'group'; give offload 'model'."
+            )
         if self.device_map and (self.device or self.offload):
             raise FieldError("device_map goes with neither device nor offload; give one of them.")
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether layers can come one by one: of bitsandbytes' weights what their numbers mean would stay behind."""
+        return self.quantize is None or QUANTIZERS[self.quantize] != "bitsandbytes"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ModelError
 from pipelines.loading.options import QUANTIZERS, LoadOptions
+from pipelines.loading.weights import taken
+
+if TYPE_CHECKING:
+    import torch
 
 SPARE = 1.3
 """Free memory over weights that a run needs for what it computes: ours, a round number, not measured."""
@@ -59,18 +63,15 @@ def place(pipe: Any, device: str, options: LoadOptions) -> str:
     """
     import torch
 
-    sizes = [
-        sum(one.numel() * one.element_size() for one in part.parameters())
-        for part in pipe.components.values()
-        if isinstance(part, torch.nn.Module)
-    ]
-    offload = options.offload
-    on_cpu = torch.device(device).type == "cpu"
-    if offload is None:
-        on_cuda = torch.device(device).type == "cuda"
-        offload = (
-            choose_offload(sum(sizes), max(sizes), torch.cuda.mem_get_info(device)[0]) if on_cuda else "none"
-        )
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    offload, kind = options.offload, torch.device(device).type
+    if offload is None and kind == "cuda":
+        sizes = [taken(part) for part in parts]
+        # bitsandbytes' weights are on the device from the start, where they count as no longer free
+        free = torch.cuda.mem_get_info(device)[0] + sum(taken(part, kind) for part in parts)
+        offload = choose_offload(sum(sizes), max(sizes), free)
+        if offload == "group" and not options.in_groups:
+            offload = "model"
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif offload == "group":
@@ -79,15 +80,16 @@ def place(pipe: Any, device: str, options: LoadOptions) -> str:
         )
     else:
         pipe.to(device)
-    if not on_cpu and hasattr(pipe.vae, "use_slicing"):
+    if kind != "cpu" and hasattr(pipe.vae, "use_slicing"):
         pipe.vae.enable_slicing()
-    return offload
+    return offload or "none"
 
 
-def quantization(options: LoadOptions, parts: set[str]) -> Any:
+def quantization(options: LoadOptions, parts: set[str], dtype: torch.dtype | None = None) -> Any:
     """diffusers' config for ``options.quantize`` over those ``parts`` that are large, None for none.
 
-    Raises `ModelError` where the package it needs is not installed.
+    4 bits are normal floats (nf4: QLoRA, arXiv 2305.14314), computed with in ``dtype``; the libraries' own default,
+    float32, is several times slower. Raises `ModelError` where the package it needs is not installed.
     """
     if options.quantize is None:
         return None
@@ -107,7 +109,12 @@ def quantization(options: LoadOptions, parts: set[str]) -> Any:
 
             mapping[part] = library.TorchAoConfig(Int8WeightOnlyConfig())
         else:
-            mapping[part] = library.BitsAndBytesConfig(**{f"load_in_{options.quantize[-1]}bit": True})
+            four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+            mapping[part] = (
+                library.BitsAndBytesConfig(load_in_4bit=True, **four)
+                if options.quantize == "bnb4"
+                else library.BitsAndBytesConfig(load_in_8bit=True)
+            )
     return diffusers.PipelineQuantizationConfig(quant_mapping=mapping)
 
 

@@ -10,14 +10,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
+import transformers
 
 from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load, load_pipeline
 from pipelines.loading.failures import is_out_of_memory, sentence
 from pipelines.loading.load import told
-from pipelines.loading.placing import SPARE, choose_offload, place
+from pipelines.loading.placing import SPARE, choose_offload, place, quantization
+from pipelines.loading.weights import taken
 from pipelines.models import card
 from tests.needs import library
 from tests.pipelines import tiny
@@ -101,6 +104,59 @@ def test_weights_go_where_the_rule_says(
     assert pipe.vae.use_slicing
 
 
+@pytest.mark.parametrize(
+    ("quantize", "where"), [(None, "group"), ("int8", "group"), ("bnb4", "model"), ("bnb8", "model")]
+)
+def test_what_cannot_come_in_groups_comes_by_component(
+    quantize: str | None, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tiny.sdxl()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1, 1))
+    for name in ("enable_model_cpu_offload", "enable_group_offload"):
+        monkeypatch.setattr(pipe, name, lambda **_: None)
+    assert place(pipe, "cuda", LoadOptions(quantize=quantize)) == where
+
+
+def test_what_is_on_the_device_already_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bitsandbytes puts weights there while it reads them; here the device is called meta."""
+    pipe = tiny.sdxl()
+    sizes = [taken(one) for one in pipe.components.values() if isinstance(one, torch.nn.Module)]
+    room = int(SPARE * sum(sizes)) + 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room - 100, room))
+    monkeypatch.setattr(pipe, "to", lambda *_: None)
+    monkeypatch.setattr(pipe, "enable_model_cpu_offload", lambda **_: None)
+    assert place(pipe, "cuda", LoadOptions()) == "model"
+    monkeypatch.setattr(
+        "pipelines.loading.placing.taken",
+        lambda part, kind=None: taken(part) if kind is None or part is pipe.unet else 0,
+    )
+    assert place(pipe, "cuda", LoadOptions()) == "none"
+
+
+def test_quantized_weights_are_counted_as_they_are(folder: Path) -> None:
+    library("torchao")
+    plain, eighth = (
+        load_pipeline(card(str(folder)), LoadOptions(device="cpu", quantize=quantize)).unet
+        for quantize in (None, "int8")
+    )
+    assert taken(plain) == sum(one.numel() * 4 for one in plain.parameters())
+    assert taken(eighth) < 0.75 * sum(one.numel() * one.element_size() for one in eighth.parameters())
+    assert taken(plain, "cpu") == taken(plain) and taken(plain, "cuda") == 0
+
+
+def test_four_bits_are_computed_with_in_the_type_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config of transformers stands for that of diffusers, which wants the package."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(diffusers, "BitsAndBytesConfig", transformers.BitsAndBytesConfig, raising=False)
+    config = quantization(LoadOptions(quantize="bnb4"), {"transformer", "text_encoder_2"}, torch.bfloat16)
+    assert set(config.quant_mapping) == {"transformer", "text_encoder_2"}
+    for one in config.quant_mapping.values():
+        assert one.load_in_4bit and one.bnb_4bit_quant_type == "nf4"
+        assert one.bnb_4bit_compute_dtype is torch.bfloat16
+    config = quantization(LoadOptions(quantize="bnb8"), {"transformer", "text_encoder_2"}, torch.bfloat16)
+    assert all(one.load_in_8bit and not one.load_in_4bit for one in config.quant_mapping.values())
+
+
 def test_on_a_cpu_images_are_decoded_as_they_came(folder: Path) -> None:
     assert not load_pipeline(card(str(folder)), LoadOptions(device="cpu")).vae.use_slicing
 
@@ -111,6 +167,9 @@ def test_words_are_checked() -> None:
             LoadOptions(**{word: "x"})
     with pytest.raises(FieldError, match="device_map"):
         LoadOptions(device_map="balanced", offload="model")
+    with pytest.raises(FieldError, match="quantize 'bnb8' does not go with offload 'group'"):
+        LoadOptions(quantize="bnb8", offload="group")
+    assert LoadOptions(quantize="int8", offload="group").in_groups
 
 
 def test_a_lora_is_parsed() -> None:
