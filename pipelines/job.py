@@ -132,11 +132,16 @@ class Job:
 
     def _dressed(self, loaded: Loaded, methods: list[Method]) -> list[Pixels]:
         """The pictures, with learned looks in model and prompt, and image prompts, where some are asked for."""
+        from pipelines import previews
         from pipelines.image_prompts import prepare, with_image_prompts
         from pipelines.learning import with_looks
+        from pipelines.sampling import plan
 
         request = self.request
         by_model(request, loaded)
+        # before the run: in it the autoencoder would, offloaded, drive the denoiser from its device and back
+        if loaded.tiny is None and loaded.preview_matrix is None and plan(request).count > 1:
+            loaded.preview_matrix = previews.fit(loaded.family, loaded.pipe)
         self.control = prepare_controlnet(loaded, request, self.engine.options, self._on_bytes)
         self.controlnet = loaded.controlnets[self.control] if self.control is not None else None
         self.adapter = prepare(loaded, request, self.engine.options, self._on_bytes)
@@ -176,26 +181,38 @@ class Job:
         device = get_module_execution_device(loaded.family.denoiser(loaded.pipe))
         joint = any(method.joint for method in methods)
         together = joint or not (one_a_call(device) or apart(request, loaded.family, loaded.pipe))
-        groups = [seeds] if together else [[seed] for seed in seeds]
+        most = len(seeds) if together else 1
         watch = Watch() if self.attention is not None else None
         if watch is not None:
             methods = [*methods, watch]
-        for group in groups:
+        while len(done) < len(seeds):
             self.check()
-            new = sample(
-                loaded.pipe,
-                loaded.family,
-                loaded.card,
-                request,
-                self.pictures,
-                methods,
-                group,
-                partial(self._on_step, loaded, frozen, len(done)),
-                loaded.arguments,
-                self.controlnet,
-                device,
-                self.warn,
-            )
+            group = seeds[len(done) :][:most]
+            new: list[Pixels] | None = None
+            try:
+                new = sample(
+                    loaded.pipe,
+                    loaded.family,
+                    loaded.card,
+                    request,
+                    self.pictures,
+                    methods,
+                    group,
+                    partial(self._on_step, loaded, frozen, len(done)),
+                    loaded.arguments,
+                    self.controlnet,
+                    device,
+                    self.warn,
+                )
+            except Exception as error:
+                if joint or len(group) == 1 or not is_out_of_memory(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)
+            if new is None:  # no longer in the handler, which holds what was computed
+                most = -(-len(group) // 2)
+                self.warn(f"{len(group)} pictures do not fit into memory together; made {most} at a time.")
+                _give_back(device)
+                continue
             if watch is not None and self.attention is not None:
                 self.attention += watch.shares()
             for picture in new:
@@ -216,8 +233,6 @@ class Job:
         if step == steps or now - self.last_preview < self.engine.preview_seconds:
             return
         self.last_preview = now
-        if loaded.tiny is None and loaded.preview_matrix is None:
-            loaded.preview_matrix = previews.fit(loaded.family, loaded.pipe)
         size = (self.request.height, self.request.width)
         latents = clean()[0]  # of images that advance together the first alone: one preview a time
         if loaded.preview_matrix is None:
@@ -230,6 +245,14 @@ class Job:
 def one_a_call(device: torch.device) -> bool:
     """On a CPU: the same rows in another batch differ in the last bits there, and this keeps image k exact."""
     return device.type == "cpu"
+
+
+def _give_back(device: torch.device) -> None:
+    """Let go of what is free, but kept, in pieces that the next, smaller call may not fit into."""
+    import torch
+
+    if empty := getattr(getattr(torch, device.type, None), "empty_cache", None):
+        empty()
 
 
 def _no_room(request: RenderRequest, error: BaseException) -> ModelError:

@@ -88,13 +88,9 @@ def with_image_prompts(loaded: Any, request: RenderRequest, pictures: PictureSto
             "ip_adapter_masks": [_masks(asked, pictures).to(pipe._execution_device)],
         },
     }
-    copy = dataclasses.replace(loaded, arguments=given)
     strengths = [layer.image_prompt.strength for layer in asked if layer.image_prompt is not None]
-    try:
-        with adapter.worn(unet, strengths):
-            yield copy
-    finally:
-        loaded.preview_matrix = copy.preview_matrix  # fitted once a model
+    with adapter.worn(unet, strengths):
+        yield dataclasses.replace(loaded, arguments=given)
 
 
 def _masks(layers: list[LayerRequest], pictures: PictureStore) -> torch.Tensor:

@@ -73,11 +73,7 @@ def with_looks(
         rows[token], fact = maker.make(request.layers[number], words, pictures, token)
         facts.append(fact)
     with wearing(pipe, family, rows) as worn:
-        copy = dataclasses.replace(loaded, pipe=worn)
-        try:
-            yield Worn(copy, dressed, tuple(facts))
-        finally:
-            loaded.preview_matrix = copy.preview_matrix  # fitted once a model
+        yield Worn(dataclasses.replace(loaded, pipe=worn), dressed, tuple(facts))
 
 
 def _begin(pipe: Any, family: Any, words: str, vectors: int) -> Rows:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipelines.engine import Engine
+from pipelines.errors import ModelError
 from pipelines.pictures import PictureStore
 from tests.pipelines import tiny
 
@@ -57,6 +58,49 @@ def test_decoding_one_after_another_gives_the_same_pictures(store: PictureStore,
     single = tiny.pictures(own, request.replace(model="own"), store)
     assert decoded == [3, 1, 1, 1]
     assert max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(batch, single, strict=True)) <= 1
+
+
+class Room:
+    """Memory for so many rows of a denoiser call; ``calls`` has the rows of each."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.calls = rows, list[int]()
+
+    def __call__(self, _: Any, args: tuple[torch.Tensor, ...]) -> None:
+        self.calls.append(len(args[0]))
+        if len(args[0]) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_images_that_do_not_fit_together_are_made_fewer_at_a_time(
+    store: PictureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator, where images share calls: five are halved to three, and to two."""
+    own, pipe, room = Engine(preview_seconds=60), tiny.sd_velocity(), Room(4)
+    own.adopt("one", pipe, tiny.card_for("sd_velocity"))
+    monkeypatch.setattr("pipelines.job.one_a_call", lambda device: False)
+    request = tiny.collage_request(store, "sd_velocity", cat={"harmonize": 0.2}, images=5).replace(
+        model="one"
+    )
+    whole = tiny.result(own, request, store)
+    handle = pipe.unet.register_forward_pre_hook(room)
+    try:
+        result = tiny.result(own, request, store)
+        assert list(dict.fromkeys(room.calls)) == [10, 6, 4, 2], "with and without the words each"
+        pairs = zip(result.pictures, whole.pictures, strict=True)
+        assert max(int(np.abs(a.astype(int) - b).max()) for a, b in pairs) <= 2
+        said = result.report["warnings"]
+        assert isinstance(said, list) and said[-2:] == [
+            "5 pictures do not fit into memory together; made 3 at a time.",
+            "3 pictures do not fit into memory together; made 2 at a time.",
+        ]
+        with pytest.raises(ModelError, match="too little memory"):
+            tiny.result(own, request.replace(spread=1.0), store)
+        room.rows = 1
+        with pytest.raises(ModelError, match="too little memory"):
+            tiny.result(own, request, store)
+    finally:
+        handle.remove()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device to measure batched rows on")
