@@ -1,4 +1,8 @@
-"""Chroma: FLUX's layout with a mask over T5's padding, and real guidance in a second call."""
+"""Chroma: FLUX's layout with a mask over T5's padding, and real guidance in a second call.
+
+Up to diffusers 0.42 that mask is numbers, 0 and 1, which attention adds: what is to be hidden counts for e times less
+each token, no more. It stays as it is, so that what is off is the stock picture.
+"""
 
 from __future__ import annotations
 

@@ -9,20 +9,23 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from diffusers.loaders import TextualInversionLoaderMixin
 
 from pipelines.families.spans import in_final_text, tokens_of_spans
 from pipelines.families.transformer import Packed
 from pipelines.request import RenderRequest
 
 T5_TOKENS = 512
-"""The stock pipelines' own limit."""
+"""The stock pipelines' own limit, and dev's."""
+SCHNELL_TOKENS = 256
+"""What schnell was made for: more of them are padding that nothing masks (diffusers' guide to FLUX)."""
 NO_TRUE_GUIDANCE = "its guidance is distilled, and true guidance beside that is not built"
 """diffusers has it (``true_cfg_scale`` with a negative prompt): a second call a step, so twice the time, for a model
 that was distilled not to need it.
 """
 
 
-def t5_places(pipe: Any, tokenizer: Any, request: RenderRequest) -> list[list[int]]:
+def t5_places(pipe: Any, tokenizer: Any, request: RenderRequest, limit: int = T5_TOKENS) -> list[list[int]]:
     """Places of the words of each layer, in the prompt with learned tokens expanded where the pipeline does that."""
 
     def final(prompt: str) -> str:
@@ -31,7 +34,12 @@ def t5_places(pipe: Any, tokenizer: Any, request: RenderRequest) -> list[list[in
 
     spans = [layer.span for layer in request.layers]
     text, spans = in_final_text(final, request.prompt, spans)
-    return tokens_of_spans(tokenizer, text, spans, [layer.name for layer in request.layers], T5_TOKENS)
+    return tokens_of_spans(tokenizer, text, spans, [layer.name for layer in request.layers], limit)
+
+
+def limit_of(pipe: Any) -> int:
+    """T5's tokens that the pipeline's transformer reads: schnell is the one that reads no guidance."""
+    return T5_TOKENS if pipe.transformer.config.guidance_embeds else SCHNELL_TOKENS
 
 
 class FluxFamily(Packed):
@@ -47,6 +55,14 @@ class FluxFamily(Packed):
         dict.fromkeys(("negative_prompt", "negative", "guidance_interval"), NO_TRUE_GUIDANCE)
     )
 
+    def pipeline(self, base: Any, scheduler: Any, *, from_picture: bool) -> Any:
+        """With learned tokens of several vectors expanded from a picture too, where the stock class does not."""
+        made = super().pipeline(base, scheduler, from_picture=from_picture)
+        if not isinstance(made, TextualInversionLoaderMixin):
+            kind = type(made)
+            made.__class__ = type(kind.__name__, (kind, TextualInversionLoaderMixin), {})
+        return made
+
     def guided(self, pipe: Any, request: RenderRequest) -> bool:
         """Never: guidance is distilled."""
         return False
@@ -55,11 +71,11 @@ class FluxFamily(Packed):
         """No negative prompt."""
         given = super().arguments(pipe, request)
         del given["negative_prompt"]
-        return given
+        return {**given, "max_sequence_length": limit_of(pipe)}
 
     def tokens(self, pipe: Any, request: RenderRequest) -> list[list[int]]:
         """T5's places of the words."""
-        return t5_places(pipe, pipe.tokenizer_2, request)
+        return t5_places(pipe, pipe.tokenizer_2, request, limit_of(pipe))
 
     @torch.no_grad()
     def empty_text(self, pipe: Any, request: RenderRequest) -> dict[str, torch.Tensor]:
@@ -68,7 +84,7 @@ class FluxFamily(Packed):
 
     def text(self, pipe: Any, prompt: str, size: tuple[int, int]) -> dict[str, torch.Tensor]:
         """T5's states and CLIP's pooled vector."""
-        states, pooled, _ = pipe.encode_prompt(prompt, None)
+        states, pooled, _ = pipe.encode_prompt(prompt, None, max_sequence_length=limit_of(pipe))
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
     def moment(self, pipe: Any, share: float) -> tuple[float, tuple[float, float]]:

@@ -164,9 +164,12 @@ class UNetFamily(Family):
         text: dict[str, torch.Tensor],
         guidance: float,
     ) -> torch.Tensor:
-        """Also XL's pooled text and sizes, where ``text`` has them."""
+        """Also XL's pooled text and sizes, where ``text`` has them, and guidance, where the UNet reads it."""
         count = len(noisy)
         more: dict[str, Any] = {}
+        if (width := pipe.unet.config.time_cond_proj_dim) is not None:  # as the stock calls give it
+            scale = torch.full((count,), guidance - 1)
+            more["timestep_cond"] = pipe.get_guidance_scale_embedding(scale, embedding_dim=width).to(noisy)
         if "ids" in text:
             added = {"text_embeds": text["pooled"], "time_ids": text["ids"]}
             more["added_cond_kwargs"] = {name: row.expand(count, -1) for name, row in added.items()}

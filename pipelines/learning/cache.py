@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from pipelines.learning.tokens import Rows
 from pipelines.loading.weights import inner
 
-VERSION = 1
+VERSION = 2
 """Raised when learning changes, so that what was learned before is learned anew."""
 SAMPLES = 64
 """Numbers of each weight tensor that its fingerprint reads: any training moves all of a tensor."""

@@ -19,6 +19,7 @@ from pipelines.loading.room import check_room, free_memory, weights_of
 from pipelines.models import ModelCard
 from pipelines.models import card as card_of
 from pipelines.models.single_file import example_of
+from pipelines.models.stable_diffusion import SD21
 
 WHOLE = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 """Families whose files are whole models, and their pipelines."""
@@ -43,7 +44,10 @@ def read_file(card: ModelCard, path: Path, options: LoadOptions, device: str, dt
     number = getattr(torch, dtype)
     if card.family in WHOLE:
         check_room(card.name, {"": [path]}, options, device, dtype, free_memory())
-        config = {"config": options.config} if options.config else {}
+        given = options.config
+        if given is None and example_of(card) == SD21.source:
+            given = SD21.source  # diffusers (0.42) asks for the one that is no longer there
+        config = {"config": given} if given else {}
         kind = getattr(diffusers, WHOLE[card.family])
         return kind.from_single_file(str(path), torch_dtype=number, **config)
     rest = _rest(card, options, say)

@@ -118,6 +118,7 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
         if known is KLEIN_BASE and index.get("is_distilled"):
             known = KLEIN
         return dataclasses.replace(known, name=model, source=model)
+    _refuse_strangers(model, index)
     side, factor, smallest = _sizes(config)
     unet = config("unet/config.json")
     fits = unet.get("cross_attention_dim") == _TEXT[known.family]
@@ -134,6 +135,19 @@ def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
         controlnets=known.controlnets if fits else {},
         ip_adapter=known.ip_adapter if fits else None,
     )
+
+
+def _refuse_strangers(model: str, index: dict[str, Any]) -> None:
+    """`ModelError` for UNets in a pipeline of a kind that is known, which do not work as the kind does."""
+    scheduler = str((index.get("scheduler") or [None, None])[1])
+    if scheduler.startswith(("EDM", "FlowMatch")):
+        raise ModelError(
+            f"model {model!r} runs on {scheduler}, whose noise levels no scheduler here has; use another model."
+        )
+    if "tokenizer" in index and index["tokenizer"][0] is None:
+        raise ModelError(
+            f"model {model!r} lacks a tokenizer, as XL's refiner does, which makes no picture alone; use a base model."
+        )
 
 
 def _sizes(config: _Config) -> tuple[int, int, int]:

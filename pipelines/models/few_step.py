@@ -27,15 +27,15 @@ SD_TURBO = dataclasses.replace(
     name="sd-turbo",
     source="stabilityai/sd-turbo",
     side=512,
-    scheduler="euler_a",
-    schedulers=("euler_a", "euler"),
+    scheduler="euler",
+    schedulers=("euler", "euler_a"),
     steps=4,
     guidance=0.0,
     smallest_grid=16,
     own={**SD21.own, "window": 0.5},
     spacing="trailing",
     origin="1 to 4 trailing steps without guidance: diffusers' guide to Turbo, after arXiv 2311.17042; 4, because a "
-    "collage needs steps to settle: ours",
+    "collage needs steps to settle: ours; Euler: the scheduler it ships with",
 )
 SDXL_TURBO = dataclasses.replace(
     SDXL,
@@ -49,7 +49,7 @@ SDXL_TURBO = dataclasses.replace(
     smallest_grid=16,
     own={**SDXL.own, "window": 0.5},
     spacing="trailing",
-    origin="as Stable Diffusion Turbo",
+    origin="as Stable Diffusion Turbo; Euler ancestral: the scheduler it ships with",
 )
 SDXL_LIGHTNING = dataclasses.replace(
     SDXL,

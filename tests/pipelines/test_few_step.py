@@ -58,6 +58,21 @@ def test_windows_are_as_long_as_those_that_negtome_released(name: str) -> None:
     assert float((steps >= down_to - 1e-3).float().mean()) == CARDS[name].own["window"]
 
 
+def test_a_look_is_learned_with_the_guidance_that_the_unet_reads() -> None:
+    pipe, given = tiny.lcm(), list[Any]()
+    family = Engine().adopt("lcm", pipe, tiny.card_for("lcm")).family
+    pipe.unet.register_forward_pre_hook(
+        lambda *args: given.append(args[-1].get("timestep_cond")), with_kwargs=True
+    )
+    noisy, text = torch.zeros(2, 4, 8, 8), family.text(pipe, "a cat", (64, 64))
+    for guidance in (8.5, 2.0):
+        family.predict(pipe, noisy, torch.tensor([500.0, 20.0]), text, guidance)
+    for one, guidance in zip(given, (8.5, 2.0), strict=True):
+        stock = pipe.get_guidance_scale_embedding(torch.full((2,), guidance - 1), embedding_dim=16)
+        assert torch.equal(one, stock)
+    assert not torch.equal(*given)
+
+
 def test_defaults_are_the_installed_pipelines_own() -> None:
     def default(kind: Any, word: str) -> Any:
         import inspect
@@ -70,7 +85,6 @@ def test_defaults_are_the_installed_pipelines_own() -> None:
         ("flux2", diffusers.Flux2Pipeline, "guidance_scale"),
         ("flux2-klein-base", diffusers.Flux2KleinPipeline, "guidance_scale"),
         ("qwen-image", diffusers.QwenImagePipeline, "true_cfg_scale"),
-        ("chroma", diffusers.ChromaPipeline, "guidance_scale"),
     ):
         assert CARDS[name].steps == default(kind, "num_inference_steps"), name
         assert CARDS[name].guidance == default(kind, guidance), name

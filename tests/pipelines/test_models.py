@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,25 @@ def test_a_folder_says_whether_its_unet_reads_guidance(
     (tmp_path / "unet" / "config.json").write_text(json.dumps({"time_cond_proj_dim": width}))
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
     assert card(str(tmp_path)).steers_above == above
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"]}, "runs on EDMDPMSolverMultistep"),
+        ({"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "runs on FlowMatchEuler"),
+        ({"tokenizer": [None, None]}, "lacks a tokenizer"),
+        ({"scheduler": ["diffusers", "PNDMScheduler"], "tokenizer": ["transformers", "CLIPTokenizer"]}, None),
+    ],
+)
+def test_unets_that_work_otherwise_are_refused_before_they_are_fetched(
+    tmp_path: Path, parts: dict[str, Any], said: str | None
+) -> None:
+    """Playground 2.5 and the refiner are XL pipelines by name."""
+    index = {"_class_name": "StableDiffusionXLImg2ImgPipeline", **parts}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with nullcontext() if said is None else pytest.raises(ModelError, match=said):
+        assert card(str(tmp_path)).family == "sdxl"
 
 
 def test_a_folder_without_weights_is_refused(

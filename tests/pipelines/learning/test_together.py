@@ -18,6 +18,7 @@ from pipelines.pictures import PictureStore
 from pipelines.request import MAX_PROMPT, LookRequest, RenderRequest, Variant
 from tests.pipelines import tiny
 from tests.pipelines.learning.conftest import CUTOUT, rows_of, same, state, without
+from tests.pipelines.spies import ids_read
 
 UNETS = ("sd_velocity", "sdxl")
 pytestmark = pytest.mark.usefixtures("fast")
@@ -39,6 +40,24 @@ def collage(store: PictureStore, model: str, prompt: str, **cat: Any) -> RenderR
 
 def run(engine: Engine, request: RenderRequest, store: PictureStore) -> RenderResult:
     return tiny.result(engine, request, store)
+
+
+@pytest.mark.parametrize("background", [1.0, 0.75])
+def test_all_vectors_are_read_from_noise_and_from_a_picture(
+    engine: Engine, all_loaded: dict[str, Loaded], store: PictureStore, background: float
+) -> None:
+    """diffusers' image-to-image class of FLUX.1 does not expand them by itself."""
+    loaded = all_loaded["flux"]
+    request = collage(store, "flux", "a red car and a cat").replace(
+        background_harmonize=background, scheduler="flow_euler", steps=4
+    )
+    tiny.events(engine, request, store)  # learned, and kept
+    pairs = loaded.family.encoders
+    with ids_read({name: getattr(loaded.pipe, name) for _, name in pairs}) as read:
+        tiny.events(engine, request, store)
+    for tokenizer, encoder in pairs:
+        learned = {one for one in read[encoder] if one >= len(getattr(loaded.pipe, tokenizer))}
+        assert len(learned) == 3
 
 
 class TestLongPrompts:

@@ -70,6 +70,8 @@ def stock(loaded: Loaded, request: RenderRequest, picture: Pixels | None = None)
         given |= {"image": Image.fromarray(picture), "strength": 0.75}
     elif picture is not None:
         given |= from_noised(pipe, request, picture)
+    if loaded.card.name == "schnell":
+        given["max_sequence_length"] = 256  # as its guide says
     scale = "true_cfg_scale" if loaded.card.family == "qwen" else "guidance_scale"
     if "negative_prompt" in inspect.signature(pipe.__call__).parameters and loaded.card.family != "flux":
         given["negative_prompt"] = request.negative_prompt or (" " if loaded.card.family == "qwen" else None)
