@@ -29,10 +29,10 @@ def fetch_file(repo: str, name: str, model: str | None = None) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    here = try_to_load_from_cache(repo, name)
-    if isinstance(here, str):
-        return Path(here)
     try:
+        here = try_to_load_from_cache(repo, name)
+        if isinstance(here, str):
+            return Path(here)
         return Path(hf_hub_download(repo, name, tqdm_class=_reporter(lambda done, total: None)))
     except LocalEntryNotFoundError as error:
         raise ModelError(sentence(model or repo, repo, error)) from error

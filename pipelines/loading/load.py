@@ -21,6 +21,7 @@ from pipelines.loading.options import LoadOptions
 from pipelines.loading.placing import check_offload, choose_device, place, quantization
 from pipelines.loading.room import check_room, free_memory, weights_of
 from pipelines.loading.single_file import read_file
+from pipelines.loading.whole import text_parts
 from pipelines.models import ModelCard
 
 log = logging.getLogger(__name__)
@@ -125,11 +126,12 @@ def _read(card: ModelCard, options: LoadOptions, device: str, name: str, say: Sa
     check_room(card.name, weights_of(path), options, device, name, free_memory())
     more: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     parts = set(json.loads((path / "model_index.json").read_text(encoding="utf-8")))
+    safe = None if options.allow_pickle else True
     if quantize := quantization(options, parts, dtype):
         more["quantization_config"] = quantize
-    return diffusers.DiffusionPipeline.from_pretrained(
-        str(path), dtype=dtype, use_safetensors=None if options.allow_pickle else True, **more
-    )
+    if not more:  # quantized and mapped parts are placed while they are read, which diffusers does
+        more = text_parts(card.name, path, dtype=dtype, use_safetensors=safe)
+    return diffusers.DiffusionPipeline.from_pretrained(str(path), dtype=dtype, use_safetensors=safe, **more)
 
 
 def _refuse_pickles(card: ModelCard, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipelines.errors import FieldError
@@ -22,12 +23,18 @@ class Lora:
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """``NAME`` or ``NAME:WEIGHT``; what stands after the last colon counts as a weight if it is a number."""
+        """``NAME`` or ``NAME:WEIGHT``; what stands after the last colon counts as a weight if it is a number.
+
+        Raises `FieldError` for a number that is none: infinity, or "nan".
+        """
         name, colon, weight = text.rpartition(":")
         try:
-            return cls(name, float(weight)) if colon and name else cls(text)
+            one = cls(name, float(weight)) if colon and name else cls(text)
         except ValueError:
             return cls(text)
+        if not math.isfinite(one.weight):
+            raise FieldError(f"LoRA {name!r}: its weight is {weight}; give a number.")
+        return one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.errors import ModelError
+from pipelines.errors import DecollageError, ModelError
+from pipelines.loading.failures import first_line
+from pipelines.loading.load import quiet
+from pipelines.loading.whole import whole
 from pipelines.measure.features import EMBEDDED, Features, Vectors
 from pipelines.pictures import Pixels
 
@@ -32,24 +35,38 @@ class Encoder:
     """A stock CLIP or DINOv2. Pictures are resized to its square whole, not cropped: what is at the rim counts too."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            with quiet():
+                self._load()
+            self.pictures([np.zeros((1, 1, 3), np.uint8)])  # what does not fit shows now, not after a render
+        except DecollageError:
+            raise
+        except Exception as error:  # the libraries raise what they like
+            raise ModelError(
+                f"features {name!r} cannot be loaded ({first_line(error)}); check the name, and that it has "
+                "safetensors."
+            ) from error
+
+    def _load(self) -> None:
         from transformers import AutoConfig, AutoModel
 
-        try:
-            config = AutoConfig.from_pretrained(name)
-            if config.model_type not in KINDS:
-                raise ModelError(
-                    f"features {name!r} are of a {config.model_type} model; give one of {', '.join(KINDS)}."
-                )
-            self.model: Any = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        config = AutoConfig.from_pretrained(self.name, trust_remote_code=False)
+        if config.model_type not in KINDS:
             raise ModelError(
-                f"features {name!r} cannot be loaded ({reason}); check the name, and that it has safetensors."
-            ) from error
-        self.name = name
+                f"features {self.name!r} are of a {config.model_type} model; give one of {', '.join(KINDS)}."
+            )
+        self.model: Any = whole(
+            AutoModel,
+            self.name,
+            f"the model of features {self.name!r}",
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
         self.model.eval().requires_grad_(False)
         self.is_clip = config.model_type == "clip"
-        given = _preprocessing(name)
+        given = _preprocessing(self.name)
         vision = config.vision_config if self.is_clip else config
         self.side = _side(given) or int(vision.image_size)
         self.mean = torch.tensor(given.get("image_mean", [0.5] * 3)).view(1, 3, 1, 1)

@@ -54,6 +54,8 @@ _CLASSES = {
 _TEXT = {"sd": 768, "sdxl": 2048}
 """How wide text is in the UNets that the cards' ControlNets and IP-Adapters were made for: of Stable Diffusion 1, not
 2, and XL."""
+LEVELS = 8
+"""Levels of an autoencoder; published ones have three to six."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _Config = Callable[[str], dict[str, Any]]
@@ -74,9 +76,13 @@ def card(model: str) -> ModelCard:
     if (known := shipped(model)) is not None:
         return known
     path = Path(model)
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError:  # a name that no file can have
+        is_file = is_folder = False
+    if is_file:
         return of_file(path)
-    if path.is_dir():
+    if is_folder:
 
         def config(name: str) -> dict[str, Any]:
             return _read(path / name) if (path / name).is_file() else {}
@@ -102,7 +108,12 @@ def card(model: str) -> ModelCard:
             f"model {model!r} is not known and has no model_index.json; choose one of {', '.join(CARDS)}, or give a "
             "folder, hub id or file that is a model."
         )
-    return _of_files(model, index, config)
+    try:
+        return _of_files(model, index, config)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ModelError(
+            f"the configs of model {model!r} do not say what they should ({error}); download it again."
+        ) from error
 
 
 def _of_files(model: str, index: dict[str, Any], config: _Config) -> ModelCard:
@@ -154,6 +165,8 @@ def _sizes(config: _Config) -> tuple[int, int, int]:
     """Trained side, pixels per cell and the smallest grid worth matching, from the files of a UNet's parts."""
     unet, vae = config("unet/config.json"), config("vae/config.json")
     blocks = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [0] * 4
+    if len(blocks) > LEVELS:
+        raise ValueError(f"an autoencoder of {len(blocks)} levels")
     factor = 2 ** (len(blocks) - 1)
     cells = int(unet.get("sample_size") or 64)
     # NegToMe's released code asks for 32 of the 128 cells of SDXL: a quarter of the finest grid
@@ -163,7 +176,7 @@ def _sizes(config: _Config) -> tuple[int, int, int]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({error}); download the model again.") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds no JSON object; download the model again.")

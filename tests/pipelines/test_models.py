@@ -256,6 +256,39 @@ def test_a_folder_says_whether_its_unet_reads_guidance(
 
 
 @pytest.mark.parametrize(
+    ("part", "config"),
+    [
+        ("unet", {"sample_size": [64, 64]}),
+        ("vae", {"block_out_channels": 5}),
+        ("vae", {"block_out_channels": [8] * 5000}),
+    ],
+)
+def test_configs_that_say_nonsense(tmp_path: Path, part: str, config: dict[str, Any]) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"the configs of model .* do not say what they should"):
+        card(str(tmp_path))
+
+
+def test_an_index_that_is_nothing_but_brackets(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="cannot be read"):
+        card(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a/b.git", "a/b--c", "a/b..c", "a/b-", "a/" + "b" * 120])
+def test_ids_that_the_hub_has_not(name: str) -> None:
+    with pytest.raises(ModelError, match=r"model .*a/b.* could not be loaded"):
+        card(name)
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(ModelError, match="is not known"):
+        card("🐧" * 150)
+
+
+@pytest.mark.parametrize(
     ("parts", "said"),
     [
         ({"scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"]}, "runs on EDMDPMSolverMultistep"),

@@ -14,6 +14,7 @@ import diffusers
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from pipelines.errors import FieldError, ModelError
 from pipelines.loading import LoadOptions, Lora, load, load_pipeline
@@ -161,6 +162,19 @@ def test_on_a_cpu_images_are_decoded_as_they_came(folder: Path) -> None:
     assert not load_pipeline(card(str(folder)), LoadOptions(device="cpu")).vae.use_slicing
 
 
+def test_a_text_encoder_without_some_of_its_weights(folder: Path, tmp_path: Path) -> None:
+    """Transformers would make them up, other ones each time."""
+    torn = Path(shutil.copytree(folder, tmp_path / "torn"))
+    (file,) = (torn / "text_encoder").glob("*.safetensors")
+    weights = load_file(file)
+    lost = next(name for name in weights if "layers.0" in name)
+    save_file({name: one for name, one in weights.items() if name != lost}, file, {"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"the text_encoder of model .* lacks 1 of its weights \(.*layers\.0"
+    ):
+        load_pipeline(card(str(torn)), LoadOptions(device="cpu"))
+
+
 def test_words_are_checked() -> None:
     for word in ("dtype", "offload", "quantize"):
         with pytest.raises(FieldError, match=f"{word} is 'x'"):
@@ -174,6 +188,9 @@ def test_words_are_checked() -> None:
 
 def test_a_lora_is_parsed() -> None:
     assert Lora.parse("a/b:0.5") == Lora("a/b", 0.5)
+    for weight in ("nan", "inf", "-inf"):
+        with pytest.raises(FieldError, match=f"LoRA 'a': its weight is {weight}"):
+            Lora.parse(f"a:{weight}")
     assert Lora.parse("a/b") == Lora("a/b") and Lora.parse("c:/x") == Lora("c:/x")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
 from pipelines.errors import ModelError
@@ -40,9 +41,10 @@ def saved(folder: Path, kind: str, **preprocessing: Any) -> str:
 
 @pytest.mark.parametrize("kind", ["clip", "dinov2"])
 def test_pictures_are_seen_with_the_models_own_numbers(tmp_path: Path, kind: str) -> None:
-    given = {"image_mean": MEAN, "image_std": DEVIATION, "crop_size": {"height": 24, "width": 24}}
-    encoder = features_of(saved(tmp_path, kind, **given))
-    assert isinstance(encoder, Encoder) and encoder.side == 24
+    side = 32 if kind == "clip" else 24  # CLIP has places for its own side alone
+    sizes = {"size": {"shortest_edge": 48}, "crop_size": {"height": side, "width": side}}
+    encoder = features_of(saved(tmp_path, kind, image_mean=MEAN, image_std=DEVIATION, **sizes))
+    assert isinstance(encoder, Encoder) and encoder.side == side
     encoder.side = 32
     shown = [tiny.picture(seed)[16:48, 16:48] for seed in range(3)]
     vectors = encoder.pictures(shown, size=2)
@@ -72,6 +74,47 @@ def test_the_numbers_of_a_run_use_them(tmp_path: Path, store: PictureStore) -> N
     assert found["spread"]["distance"] != embedded["spread"]["distance"]
     assert (found["features"], embedded["features"]) == (str(tmp_path), "embedded"), "whose they are"
     assert told(found, 0)[1] == f"by features of {str(tmp_path)!r}"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("model.safetensors", "no weights"),
+        ("preprocessor_config.json", "{"),
+        ("preprocessor_config.json", "[]"),
+        ("preprocessor_config.json", '{"image_mean": [0.5]}'),
+        ("preprocessor_config.json", '{"image_mean": "grey"}'),
+        ("preprocessor_config.json", '{"size": 99}'),
+        ("config.json", '{"model_type": "dinov2", "hidden_size": "wide"}'),
+    ],
+)
+def test_damaged_files_are_told_at_once(tmp_path: Path, file: str, text: str) -> None:
+    name = saved(tmp_path, "clip" if "99" in text else "dinov2")
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ModelError, match=r"features .* cannot be loaded"):
+        features_of(name)
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2"])
+def test_weights_under_other_names_are_none(tmp_path: Path, kind: str) -> None:
+    """Transformers would make them up, and every similarity with them."""
+    name = saved(tmp_path, kind)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({f"x.{key}": one for key, one in weights.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"the model of features .* lacks \d+ of its weights"):
+        features_of(name)
+
+
+def test_no_code_of_a_model_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is anybody asked whether it may."""
+    name = saved(tmp_path, "dinov2")
+    config = json.loads((tmp_path / "config.json").read_text())
+    own = {"AutoConfig": "own.Config", "AutoModel": "own.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": own}))
+    (tmp_path / "own.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        features_of(name)
+    assert capsys.readouterr().out == ""
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
