@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UnsupportedError
+from pipelines.errors import DecollageError, ModelError, UnsupportedError
 from pipelines.learning import cache, invert
 from pipelines.learning.invert import learn
 from pipelines.learning.tokens import Rows, begin_with, offloaded, wearing
 from pipelines.learning.views import LARGEST, SMALLEST, plain
 from pipelines.learning.words import worded, words_of
+from pipelines.loading.failures import is_out_of_memory
 from pipelines.models.card import ModelCard
 from pipelines.pictures import PictureStore, digest
 from pipelines.request import MAX_VECTORS, LayerRequest, RenderRequest
@@ -124,9 +126,26 @@ class _Maker:
         if rows is None:
             _check_whole(self.pipe, self.family, self.card, layer.name)
             tell = partial(self.say, layer.name)
-            found = learn(
-                self.pipe, self.family, self.card, cutout, f"{token} {words}", token, begin, look.steps, tell
-            )
+            try:
+                found = learn(
+                    self.pipe,
+                    self.family,
+                    self.card,
+                    cutout,
+                    f"{token} {words}",
+                    token,
+                    begin,
+                    look.steps,
+                    tell,
+                )
+            except Exception as error:
+                if isinstance(error, DecollageError) or not is_out_of_memory(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold what was computed
+                raise ModelError(
+                    f"layer {layer.name!r}: there is too little memory to learn its look on {self.card.name}; switch "
+                    "look off and lower harmonize to keep the cut-out's own look."
+                ) from error
             rows, ends = found.rows, (found.losses[0], found.losses[-1])
             fact |= {"cached": False, "seconds": round(time.monotonic() - began, 3)}
             if (why := cache.write(path, names, rows, {**said, "losses": ends})) is not None:

@@ -118,6 +118,26 @@ def test_a_stop_leaves_no_trace(loaded: Loaded) -> None:
     assert same(before, state(loaded))
 
 
+def test_where_memory_is_scarce_it_is_computed_again(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same vectors, with fewer numbers kept for the way back; afterwards the denoiser is as it was."""
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[-1] += tensor.numel()
+        return tensor
+
+    found = []
+    for scarce in (False, True):
+        monkeypatch.setattr(invert, "scarce", lambda device, scarce=scarce: scarce)
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            found.append(learned(loaded, 1))
+    for one, two in zip(found[0].rows, found[1].rows, strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-6)
+    assert kept[1] < 0.8 * kept[0]
+    assert not loaded.family.denoiser(loaded.pipe).is_gradient_checkpointing
+
+
 def test_what_is_transparent_decides_nothing(velocity: Loaded) -> None:
     hidden = CUTOUT.copy()
     hidden[CUTOUT[..., 3] == 0, :3] = 99

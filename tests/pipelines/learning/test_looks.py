@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.engine import Engine, Loaded
-from pipelines.errors import PictureError, UnsupportedError
+from pipelines.errors import ModelError, PictureError, UnsupportedError
 from pipelines.events import Event, Finished, Learning, Started
 from pipelines.pictures import PictureStore
 from pipelines.request import LookRequest, RenderRequest
@@ -232,6 +233,19 @@ def test_a_cutout_has_four_channels(engine: Engine, store: PictureStore) -> None
         given = look(store, cutout=store.put(np.zeros(shape, np.uint8)))
         with pytest.raises(PictureError, match=r"layer 'cat'.*cut-out"):
             tiny.events(engine, request_with(store, cat={"look": given}), store)
+
+
+def test_too_little_memory_to_learn_is_said_of_the_layer(
+    engine: Engine, store: PictureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pipelines.learning.looks.learn", full)
+    with pytest.raises(
+        ModelError, match="layer 'cat': there is too little memory to learn its look on sd_velocity"
+    ):
+        tiny.events(engine, request_with(store), store)
 
 
 def test_previews_know_the_model_after_a_look(engine: Engine, store: PictureStore) -> None:
