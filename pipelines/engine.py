@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import RoomError
 from pipelines.events import Event, Finished
 from pipelines.job import PATIENCE, Job
 from pipelines.loading import LoadOptions, load_pipeline, load_tiny
+from pipelines.loading.weights import give_back
 from pipelines.models import ModelCard, card
 from pipelines.pictures import PictureStore
 from pipelines.refusals import by_card, by_model
@@ -49,7 +51,7 @@ class Loaded:
 
 
 class Engine:
-    """Loads each model once and renders requests on it.
+    """Loads each model once, until another one needs its room, and renders requests on it.
 
     ``preview_seconds`` 0 previews every step; ``options`` say how models are loaded; ``looks`` is the folder that keeps
     what was learned, by default the user's own (`pipelines.learning.folder`).
@@ -64,6 +66,7 @@ class Engine:
         self._options = options or LoadOptions()
         self._looks = looks
         self._loaded: dict[str, Loaded] = {}
+        self._adopted: set[str] = set()
         self._lock = threading.Lock()
         self._preview_seconds = preview_seconds
 
@@ -88,12 +91,37 @@ class Engine:
 
                 known = card(model)
                 kind = family(known.family)
-                loaded = Loaded(known, kind, load_pipeline(known, self._options, say))
+                loaded = Loaded(known, kind, self._read(known, say))
                 loaded.tiny = load_tiny(known, loaded.pipe, self._options, say)
                 self._loaded[model] = loaded
             return self._loaded[model]
         finally:
             self._lock.release()
+
+    def _read(self, known: ModelCard, say: Callable[[int, int], None]) -> Any:
+        """Its pipeline; for its room other models are let go, if need be."""
+        try:
+            return load_pipeline(known, self._options, say, self._let_go)
+        except RoomError:
+            if not self._let_go():
+                raise
+        return load_pipeline(
+            known, self._options, say, self._let_go
+        )  # no longer in the handler, which holds weights
+
+    def _let_go(self) -> bool:
+        """Forget the models that were loaded here and that no run uses; whether there were any. The next run that asks
+        for one loads it again.
+        """
+        idle = [
+            name
+            for name, one in self._loaded.items()
+            if name not in self._adopted and one.lock.acquire(blocking=False)
+        ]
+        for name in idle:
+            self._loaded.pop(name).lock.release()
+        give_back()
+        return bool(idle)
 
     def check(self, request: RenderRequest) -> None:
         """Raises what `render` would, as far as it is known by now that it must: by the model's card, and by the model
@@ -113,6 +141,7 @@ class Engine:
 
         with self._lock:
             kind = family(model_card.family)
+            self._adopted.add(model)
             self._loaded[model] = Loaded(model_card, kind, pipe, arguments=arguments)
             return self._loaded[model]
 

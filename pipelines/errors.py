@@ -31,6 +31,7 @@ __all__ = [
     "ModelError",
     "PhraseError",
     "PictureError",
+    "RoomError",
     "UnsupportedError",
     "VersionError",
 ]
@@ -74,6 +75,10 @@ class EngineError(DecollageError):
 
 class ModelError(EngineError):
     """The model is unknown, missing, of the wrong kind, or does not fit in memory."""
+
+
+class RoomError(ModelError):
+    """There is too little free memory to load the model."""
 
 
 class UnsupportedError(EngineError):

@@ -26,6 +26,7 @@ from pipelines.events import (
 )
 from pipelines.loading import prepare_controlnet
 from pipelines.loading.failures import is_out_of_memory
+from pipelines.loading.weights import give_back
 from pipelines.pictures import PictureStore, Pixels
 from pipelines.refusals import apart, by_card, by_model
 from pipelines.request import RenderRequest
@@ -211,7 +212,7 @@ class Job:
             if new is None:  # no longer in the handler, which holds what was computed
                 most = -(-len(group) // 2)
                 self.warn(f"{len(group)} pictures do not fit into memory together; made {most} at a time.")
-                _give_back(device)
+                give_back()
                 continue
             if watch is not None and self.attention is not None:
                 self.attention += watch.shares()
@@ -245,14 +246,6 @@ class Job:
 def one_a_call(device: torch.device) -> bool:
     """On a CPU: the same rows in another batch differ in the last bits there, and this keeps image k exact."""
     return device.type == "cpu"
-
-
-def _give_back(device: torch.device) -> None:
-    """Let go of what is free, but kept, in pieces that the next, smaller call may not fit into."""
-    import torch
-
-    if empty := getattr(getattr(torch, device.type, None), "empty_cache", None):
-        empty()
 
 
 def _no_room(request: RenderRequest, error: BaseException) -> ModelError:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DecollageError, ModelError
+from pipelines.errors import DecollageError, ModelError, RoomError
 from pipelines.loading.failures import first_line, is_out_of_memory, no_room, pickled, sentence
 from pipelines.loading.fetch import Say, fetch, fetch_model, only_pickled
 from pipelines.loading.libraries import check_libraries
@@ -31,10 +31,16 @@ def _silent(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> Any:
+def load_pipeline(
+    card: ModelCard,
+    options: LoadOptions,
+    say: Say = _silent,
+    let_go: Callable[[], bool] = lambda: False,
+) -> Any:
     """The stock pipeline of ``card``, placed as ``options`` say; ``say`` is told of a download in bytes.
 
-    Raises `ModelError`, one sentence each cause, and what ``say`` raises.
+    ``let_go`` gives back memory that is held for later, before weights are placed where they would be slow, and says
+    whether there was some. Raises `ModelError`, one sentence each cause, and what ``say`` raises.
     """
     import torch
 
@@ -53,12 +59,12 @@ def load_pipeline(card: ModelCard, options: LoadOptions, say: Say = _silent) -> 
                     pipe.scheduler.config, timestep_spacing=card.spacing
                 )
             add_loras(pipe, options, say)
-            offload = "device map" if options.device_map else place(pipe, device, options)
+            offload = "device map" if options.device_map else place(pipe, device, options, let_go)
     except DecollageError:
         raise
     except Exception as error:  # the libraries raise what they like; each cause gets its sentence
         if is_out_of_memory(error):
-            raise ModelError(no_room(card.name)) from error
+            raise RoomError(no_room(card.name)) from error
         raise ModelError(sentence(card.name, card.source, error)) from error
     log.log(*told(card.name, device, name, offload, options))
     return pipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ModelError
@@ -55,8 +56,11 @@ def check_offload(device: str, options: LoadOptions) -> None:
         )
 
 
-def place(pipe: Any, device: str, options: LoadOptions) -> str:
+def place(pipe: Any, device: str, options: LoadOptions, let_go: Callable[[], bool] = lambda: False) -> str:
     """Put a pipeline's parts on the device, or have them come there in turn; the offload chosen.
+
+    They come in turn where they do not fit even after ``let_go`` has given back what it can; it says whether there was
+    anything.
 
     On an accelerator, where images share a call, its autoencoder decodes them one after another: the same pictures,
     and the room of one.
@@ -68,8 +72,10 @@ def place(pipe: Any, device: str, options: LoadOptions) -> str:
     if offload is None and kind == "cuda":
         sizes = [taken(part) for part in parts]
         # bitsandbytes' weights are on the device from the start, where they count as no longer free
-        free = torch.cuda.mem_get_info(device)[0] + sum(taken(part, kind) for part in parts)
-        offload = choose_offload(sum(sizes), max(sizes), free)
+        there = sum(taken(part, kind) for part in parts)
+        offload = choose_offload(sum(sizes), max(sizes), torch.cuda.mem_get_info(device)[0] + there)
+        if offload != "none" and let_go():
+            offload = choose_offload(sum(sizes), max(sizes), torch.cuda.mem_get_info(device)[0] + there)
         if offload == "group" and not options.in_groups:
             offload = "model"
     if offload == "model":

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from math import prod
 from pathlib import Path
 
-from pipelines.errors import ModelError
+from pipelines.errors import RoomError
 from pipelines.loading.failures import no_room
 from pipelines.loading.fetch import VARIANTS
 from pipelines.loading.options import LoadOptions
@@ -40,7 +40,7 @@ Weights = Mapping[str, Sequence[Path]]
 def check_room(
     name: str, weights: Weights, options: LoadOptions, device: str, dtype: str, free: int | None
 ) -> None:
-    """`ModelError` where ``weights`` need more than ``free`` bytes of main memory.
+    """`RoomError` where ``weights`` need more than ``free`` bytes of main memory.
 
     All of them, as wide as ``dtype`` or as they are quantized, where they stay in it: on a CPU, and wherever they wait
     for a device. Else the largest file as it is, as they pass through on the way to the device.
@@ -61,7 +61,7 @@ def check_room(
     if _stays(total, device, options):
         needed = total
     if needed > free:
-        raise ModelError(no_room(name, needed, free))
+        raise RoomError(no_room(name, needed, free))
 
 
 def weights_of(source: Path) -> dict[str, Sequence[Path]]:

@@ -1,7 +1,8 @@
-"""What weights consist of, what they take, and where they are."""
+"""What weights consist of, what they take, where they are, and giving back what is free."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,3 +27,14 @@ def taken(part: torch.nn.Module, kind: str | None = None) -> int:
         for held in inner(weight)
         if kind is None or held.device.type == kind
     )
+
+
+def give_back() -> None:
+    """Let go of what nobody uses but what torch keeps, in pieces that what comes next may not fit into."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -134,6 +134,29 @@ def test_what_is_on_the_device_already_is_not_counted_twice(monkeypatch: pytest.
     assert place(pipe, "cuda", LoadOptions()) == "none"
 
 
+def test_what_others_hold_is_given_back_before_weights_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tiny.sdxl()
+    whole = (
+        int(SPARE * sum(taken(one) for one in pipe.components.values() if isinstance(one, torch.nn.Module)))
+        + 1
+    )
+    free, asked = [whole], list[int]()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], whole))
+    for name in ("to", "enable_model_cpu_offload"):
+        monkeypatch.setattr(pipe, name, lambda *_, **__: None)
+
+    def let_go() -> bool:
+        asked.append(free[0])
+        free[0] = whole
+        return True
+
+    assert place(pipe, "cuda", LoadOptions(), let_go) == "none" and asked == []
+    free[0] = whole - 100
+    assert place(pipe, "cuda", LoadOptions(), let_go) == "none" and asked == [whole - 100]
+    free[0] = whole - 100
+    assert place(pipe, "cuda", LoadOptions()) == "model"
+
+
 def test_quantized_weights_are_counted_as_they_are(folder: Path) -> None:
     library("torchao")
     plain, eighth = (
