@@ -46,6 +46,7 @@ class Confine(Method):
         self._step: Step | None = None
         self._words: int | None = None
         self._keys: dict[str, torch.Tensor] = {}
+        self._owners: dict[str, torch.Tensor] = {}
         self._places: dict[str, dict[int, torch.Tensor]] = {}
         self._texts: dict[str, torch.Tensor] = {}
         self._last = max((key for reach in run.reaches for key in reach.keys), default=-1)
@@ -63,7 +64,7 @@ class Confine(Method):
         device = run.device
         keys = [key for reach in own for key in reach.keys]
         owner = torch.tensor([number for number, reach in enumerate(own) for _ in reach.keys], device=device)
-        self._keys[role] = torch.tensor(keys, device=device)
+        self._keys[role], self._owners[role] = torch.tensor(keys, device=device), owner
         closed = torch.full((len(keys), len(keys)), float("-inf"), device=device)
         self._texts[role] = closed.masked_fill(owner[:, None] == owner, 0.0)
         self._places[role] = {}
@@ -72,7 +73,7 @@ class Confine(Method):
             for reach in own:
                 shares = [area_resized(masks[layer][None] / 255, (h, w)).flatten() for layer in reach.layers]
                 columns.append(seen(torch.stack(shares) if shares else torch.zeros(0, h * w), reach.inside))
-            self._places[role][h * w] = torch.stack(columns, 1).log().to(device)[:, owner]
+            self._places[role][h * w] = torch.stack(columns, 1).log().to(device)
 
     def before_forward(self, step: Step, inputs: Inputs) -> None:
         """Note which rows are whose, and how many keys are words."""
@@ -105,5 +106,5 @@ class Confine(Method):
                 if joint:
                     own[:, columns] = float("-inf")
                     own[columns[:, None], columns] = self._texts[role].to(own.dtype)
-                own[places, columns] = spread.to(own.dtype)
+                own[places, columns] = spread.to(own.dtype)[:, self._owners[role]]
         return None if bias is None else bias[..., : key.shape[2]]

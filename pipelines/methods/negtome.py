@@ -182,7 +182,8 @@ class Spread(_InSelfAttention):
                     ]
                     out[row] += torch.stack(pushes).mean(0)
                 else:
-                    others = reference[partners].flatten(0, 1)
+                    # not by a list of rows, which a GPU would have to wait for
+                    others = torch.cat([reference[other] for other in partners])
                     out[row] += push(features[row], others, alpha, request.spread_threshold)
         return out
 

@@ -88,7 +88,8 @@ class ReferenceRows(Method):
             return
         if self._run.request.avoid_by == "guidance" and step.steers and len(step.conditional) == step.rows:
             return  # guidance in two calls, and this is the prompt's
-        clean, noise = self._clean[acting], self._noise[acting]
+        # not by a list of numbers, which a GPU would have to wait for
+        clean, noise = (torch.stack([rows[one] for one in acting]) for rows in (self._clean, self._noise))
         rows = noised(clean, noise, step.level, exploding=False).to(inputs.sample.dtype)
         inputs.sample = torch.cat([inputs.sample, self._run.family.pack(rows)])
         self._lengthen(inputs.kwargs, len(rows))
