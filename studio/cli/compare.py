@@ -18,10 +18,10 @@ from pipelines.request import RenderRequest
 from studio.cli import avoiding, options
 from studio.cli.compared import line, write
 from studio.cli.features import encoder, unlike
-from studio.cli.files import find, load, make_folder
-from studio.cli.render import write_new
+from studio.cli.files import find, load
 from studio.cli.settings import apply_settings, at_size
-from studio.document import Collage
+from studio.cli.writing import make_folder, stem_of, write_each
+from studio.document import MAX_SEED, Collage
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
@@ -41,7 +41,7 @@ def compare(
         str, typer.Argument(metavar="FILE", help=".collage, folder, rendered PNG, or preset name.")
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for sheet, pictures, manifest.")
+        str, typer.Option("-o", "--out", metavar="DIR", help="Folder for sheet, pictures, manifest.")
     ],
     only: Annotated[
         list[str] | None,
@@ -118,7 +118,8 @@ def compare(
     whole = to_request(
         collage, library, store
     ).request  # what is avoided and varies, by which all are measured
-    make_folder(out)
+    stem = find(file).resolve().stem
+    folder = make_folder(out, (stem_of(stem, name, MAX_SEED) for name in asked))
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
@@ -129,7 +130,6 @@ def compare(
     prepared = _possible(engine, prepared, left, named=bool(only))
     if features is None and (said := unlike([whole])):
         _warn(said.message)
-    stem = find(file).resolve().stem
     results: dict[str, RenderResult] = {}
     files: dict[str, list[str]] = {}
     refused: UnsupportedError | None = None
@@ -145,12 +145,12 @@ def compare(
                 _warn(_left_out([name], str(error)))
                 continue
             results[name] = _measured(result, whole, store, seen)
-            files[name] = _keep(out, f"{stem}-{name}", asked[name], library, results[name])
+            files[name] = _keep(folder, stem, name, asked[name], library, results[name])
             print(line(name, results), flush=True)
     finally:  # what was made before an interruption or an error stays
         if files:
             known = engine.card(collage.model)
-            write(out, stem, collage, known, asked, results, files, left, features or "embedded")
+            write(folder, stem, collage, known, asked, results, files, left, features or "embedded")
     if refused is not None and (only or not files):
         raise refused
 
@@ -218,13 +218,15 @@ def _measured(
     return replace(found, request=result.request)
 
 
-def _keep(out: Path, stem: str, collage: Collage, library: Library, result: RenderResult) -> list[str]:
+def _keep(
+    folder: Path, stem: str, name: str, collage: Collage, library: Library, result: RenderResult
+) -> list[str]:
     """The names of the pictures of one setting, written with their collage inside."""
-    return [
-        write_new(
-            out,
-            f"{stem}-{result.request.seed + image}",
+    named = (
+        (
+            stem_of(stem, name, result.request.seed + image),
             png.embed_result(result, image, collage, library),
-        ).name
+        )
         for image in range(len(result.pictures))
-    ]
+    )
+    return [path.name for path in write_each(folder, named) if path is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -9,16 +10,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import Cancelled
+from pipelines.errors import ArchiveError, Cancelled
 from pipelines.events import Downloading, Event, ImageDone, Started
 from pipelines.pictures import PictureStore
 from studio.cli import main
-from studio.cli.render import _Run, write_new
+from studio.cli.render import _Run
 from studio.compositing import compose
 from studio.document import Collage, Layer
 from studio.formats import archive, open_any, png
@@ -126,6 +128,20 @@ def test_warnings_go_to_stderr_one_a_line(
     assert said.err.count("\n") == 1
 
 
+def test_a_long_name_is_cut_and_what_cannot_be_written_is_said_before_the_run(
+    capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    long, out = file.with_name(f"{'n' * 243}.collage"), tmp_path / "out"
+    file.rename(long)
+    assert main([*quick(long, out, tiny_model, steps=1), "--save-edges"]) == 0
+    assert {path.name.strip("n") for path in out.iterdir()} == {"-0.png", "-edges.png"}
+    capsys.readouterr()
+    for folder, why in (("/proc/self", "nothing can be written to the folder"), ("", "has no name")):
+        assert main(["render", str(long), "-o", folder, "--model", "embedded"]) == 2
+        said = capsys.readouterr()
+        assert why in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
 @pytest.mark.parametrize("setting", ["scheduler=nonsense", "layers.cat.keep_shape=0.5"])
 def test_what_the_engine_cannot_do_is_1_by_name(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path, setting: str
@@ -222,10 +238,34 @@ def test_pictures_finished_before_a_stop_are_kept(
     assert capsys.readouterr().out == f"{tmp_path / 'evening-3.png'}\tseed 3\t64x64\t3 steps\n"
 
 
-def test_new_files_are_numbered(tmp_path: Path) -> None:
-    names = [write_new(tmp_path, "a", bytes([n])).name for n in range(3)]
-    assert names == ["a.png", "a-2.png", "a-3.png"]
-    assert [(tmp_path / name).read_bytes() for name in names] == [b"\0", b"\1", b"\2"]
+def test_a_picture_that_cannot_be_written_is_the_only_one_lost(
+    capsys: pytest.CaptureFixture[str],
+    collage: Collage,
+    library: Library,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = Path.open
+
+    def full(self: Path, mode: str = "r", *rest: Any) -> IO[Any]:
+        if mode == "xb" and self.name == "evening-4.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(self, mode, *rest)
+
+    store = PictureStore()
+    prepared = to_request(collage.replace(images=3, seed=3), library, store)
+    pictures = [np.full((64, 64, 3), image, np.uint8) for image in range(3)]
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ArchiveError, match=r"evening-4\.png' cannot be written \(No space"):
+        _Run("evening", collage, library, prepared, store, tmp_path).follow(
+            iter([ImageDone(image, 3 + image, picture) for image, picture in enumerate(pictures)])
+        )
+    names = ["evening-3.png", "evening-5.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [
+        [str(tmp_path / name), f"seed {name[8]}"] for name in names
+    ]
 
 
 def test_a_terminal_sees_a_progress_bar(
