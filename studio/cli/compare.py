@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +18,7 @@ from studio.cli import avoiding, options
 from studio.cli.compared import line, write
 from studio.cli.features import encoder, unlike
 from studio.cli.files import find, load
+from studio.cli.saying import say, warn
 from studio.cli.settings import apply_settings, at_size
 from studio.cli.writing import make_folder, stem_of, write_each
 from studio.document import MAX_SEED, Collage
@@ -106,7 +106,7 @@ def compare(
         collage = collage.replace(images=IMAGES)
     filled = opened_collage(collage) if fill else collage
     if fill and filled is collage:
-        _warn(NOTHING_OPEN)
+        warn(NOTHING_OPEN)
     names = tuple(only or DEFAULT)
     asked = rivals(filled, names, written=collage)
     left = {name: why for name in names if (why := lacking(filled, name))}
@@ -129,24 +129,24 @@ def compare(
     engine.load(collage.model)  # so that no setting's seconds hold it
     prepared = _possible(engine, prepared, left, named=bool(only))
     if features is None and (said := unlike([whole])):
-        _warn(said.message)
+        warn(said.message)
     results: dict[str, RenderResult] = {}
     files: dict[str, list[str]] = {}
     refused: UnsupportedError | None = None
     try:
         for name, one in prepared.items():
             for warning in one.warnings:
-                _warn(f"{name}: {warning.message}")
+                warn(f"{name}: {warning.message}")
             try:
                 result = _rendered(engine, one.request, store, name)
             except UnsupportedError as error:  # what shows in the run alone
                 refused = refused or _named(name, error)
                 left[name] = str(error)
-                _warn(_left_out([name], str(error)))
+                warn(_left_out([name], str(error)))
                 continue
             results[name] = _measured(result, whole, store, seen)
             files[name] = _keep(folder, stem, name, asked[name], library, results[name])
-            print(line(name, results), flush=True)
+            say(line(name, results))
     finally:  # what was made before an interruption or an error stays
         if files:
             known = engine.card(collage.model)
@@ -178,7 +178,7 @@ def _possible(
         reasons.setdefault(str(refusal), []).append(name)
     for why, names in reasons.items():
         left.update(dict.fromkeys(names, why))
-        _warn(_left_out(names, why))
+        warn(_left_out(names, why))
     return {name: one for name, one in prepared.items() if name not in found}
 
 
@@ -190,16 +190,12 @@ def _left_out(names: list[str], why: str) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} left out: {why}"
 
 
-def _warn(message: str) -> None:
-    print(f"decollage: warning: {message}", file=sys.stderr)
-
-
 def _rendered(engine: Engine, request: RenderRequest, store: PictureStore, name: str) -> RenderResult:
     """The result of one setting; warnings go to stderr."""
     result = None
     for event in engine.render(request, store):
         if isinstance(event, Warned):
-            _warn(f"{name}: {event.message}")
+            warn(f"{name}: {event.message}")
         if isinstance(event, Finished):
             result = event.result
     assert result is not None, "a run ends with Finished or an error"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 from pipelines.measure.numbers import told
 from pipelines.models import shipped
 from studio.cli.files import find, load
+from studio.cli.saying import say
 from studio.defaults import defaults_of, usual_alpha
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
@@ -41,25 +43,34 @@ def info(
         _print_suggestions(suggest(collage, picture_sizes(collage, library)), as_json)
         return
     if as_json:
-        print(collage.to_json(), end="")
+        say(_for_stdout(collage.to_json().removesuffix("\n")))
         return
     path = find(file)
-    print(path.name + (f": {collage.name}" if collage.name else ""))
+    say(path.name + (f": {collage.name}" if collage.name else ""))
     report = png.read_report(path.read_bytes()) if path.is_file() and is_png(path) else {}
     for word, value in (*_facts(collage), *_made(report)):
-        print(f"  {word:<12} {value}")
+        say(f"  {word:<12} {value}")
     for number, layer in enumerate(collage.layers, start=1):
-        print(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
+        say(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
     for avoid in collage.avoids:
-        print(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+        say(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+
+
+def _for_stdout(text: str) -> str:
+    """JSON as it is, or with JSON's own escapes where stdout's encoding lacks some of its characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=1)
+    return text
 
 
 def _print_suggestions(found: Sequence[Suggestion], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        say(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
         return
     for one in found:
-        print(f"layers.{one.layer}.{one.word}={one.value:g}\t{one.reason}")
+        say(f"layers.{one.layer}.{one.word}={one.value:g}\t{one.reason}")
 
 
 def _facts(collage: Collage) -> Iterator[tuple[str, str]]:

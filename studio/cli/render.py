@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +33,7 @@ from studio.cli import avoiding, options
 from studio.cli.features import encoder, unlike
 from studio.cli.files import find, load
 from studio.cli.only import made_alone, name_of, sources
+from studio.cli.saying import say, warn
 from studio.cli.settings import apply_settings, at_size, named
 from studio.cli.writing import make_folder, stem_of, write_each, write_new
 from studio.document import MAX_SEED, Collage
@@ -124,14 +124,14 @@ def render(
         if fill:
             filled = opened_collage(collage)
             if filled is collage:
-                _warn(Warned(NOTHING_OPEN))
+                warn(NOTHING_OPEN)
             collage = filled
         store, name = PictureStore(), find(file).resolve().stem
         prepared: Prepared | Edit
         if only is None or picture is None:
             prepared = to_request(collage, library, store)
             if warning := made_alone(find(file)):
-                _warn(warning)
+                warn(warning.message)
         else:
             layer = named(collage.layers, only, "layers")
             pixels, before = read_result(picture, layer.id)
@@ -147,12 +147,12 @@ def render(
     engine = default_engine(how)
     seen = encoder(features)
     if features is None and (warning := unlike(prepared.request for *_, prepared in jobs)):
-        _warn(warning)
+        warn(warning.message)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
-            _warn(warning)
+            warn(warning.message)
         if save_edges and prepared.request.collage is None:
-            _warn(Warned("there is no flat collage, so no edges are saved."))
+            warn("there is no flat collage, so no edges are saved.")
         elif save_edges and prepared.request.collage is not None:
             shown = edges(store.get(prepared.request.collage), prepared.request.edges)
             held = io.BytesIO()
@@ -221,7 +221,7 @@ class _Run:
                 self.pictures.append(picture)
                 bar.update(task, at=f"{len(self.pictures)}/{self.request.images} images")
             case Warned():
-                _warn(event)
+                warn(event.message)
             case Finished(result=result):
                 self.report = (result if self.counted else measured(result, self.store, self.features)).report
 
@@ -234,9 +234,13 @@ class _Run:
             )
             for image in range(len(self.pictures))
         )
-        for image, path in enumerate(write_each(self.out, named)):
-            if path is not None:
-                print(self._line(path, image))
+        lines: list[str] = []
+        try:
+            for image, path in enumerate(write_each(self.out, named)):
+                lines += [self._line(path, image)] if path is not None else []
+        finally:  # what cannot be said or written takes no picture with it
+            for line in lines:
+                say(line)
 
     def _line(self, path: Path, image: int) -> str:
         """What stdout is told of a picture."""
@@ -248,7 +252,3 @@ class _Run:
         said = [self.request.of_image(image).prompt] if self.request.variants else []
         numbers = told(found, image) if isinstance(found, dict) else []
         return "\t".join([line, *took, *numbers, *said])
-
-
-def _warn(warning: Warned) -> None:
-    print(f"decollage: warning: {warning.message}", file=sys.stderr)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from studio.cli import main
 from studio.document import Avoid, Collage, Layer
 from studio.formats import archive, png
 from studio.pictures import Library
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -212,6 +218,48 @@ def test_info_as_json_is_the_document(
 ) -> None:
     assert main(["info", str(file), "--json"]) == 0
     assert Collage.from_json(capsys.readouterr().out) == collage
+
+
+def run(*arguments: object, encoding: str = "utf-8", **options: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, whose stdout is a pipe."""
+    start = "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", start, *map(str, arguments)]
+    asked = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False, **options}
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run(command, encoding=encoding, cwd=ROOT, env=env, **asked)
+
+
+def test_what_an_encoding_lacks_is_escaped(file: Path, collage: Collage, library: Library) -> None:
+    cat = file.with_name("猫.collage")
+    archive.write(cat, collage.replace(name="🐈 é"), library)
+    done = run("info", cat, encoding="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == r"\u732b.collage: \U0001f408 \xe9"
+    done = run("info", cat, "--json", encoding="ascii")
+    assert Collage.from_json(done.stdout) == collage.replace(name="🐈 é"), "with JSON's own escapes"
+
+
+@pytest.mark.parametrize("what", ["info", "help"])
+def test_nobody_reads_to_the_end(file: Path, what: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run(*(["info", file] if what == "info" else ["--help"]), stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_that_is_full_is_1(file: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("nothing here is always full")
+    with full.open("wb") as out:
+        done = run("info", file, stdout=out)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "decollage: the output cannot be written (No space left on device); send it elsewhere.\n"
+    )
 
 
 def test_presets_answer_to_their_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import ArchiveError, Cancelled
+from pipelines.errors import ArchiveError, Cancelled, EngineError
 from pipelines.events import Downloading, Event, ImageDone, Started
 from pipelines.pictures import PictureStore
 from studio.cli import main
@@ -238,6 +239,36 @@ def test_pictures_finished_before_a_stop_are_kept(
     assert capsys.readouterr().out == f"{tmp_path / 'evening-3.png'}\tseed 3\t64x64\t3 steps\n"
 
 
+def test_pictures_are_there_before_anything_is_said_of_them(
+    collage: Collage, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(line: str) -> None:
+        raise EngineError("the output cannot be written.")
+
+    store = PictureStore()
+    prepared = to_request(collage.replace(images=2, seed=3), library, store)
+    pictures = [np.full((64, 64, 3), image, np.uint8) for image in range(2)]
+    monkeypatch.setitem(_Run._write.__globals__, "say", lost)
+    with pytest.raises(EngineError):
+        _Run("evening", collage, library, prepared, store, tmp_path).follow(
+            iter([ImageDone(image, 3 + image, picture) for image, picture in enumerate(pictures)])
+        )
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_all_collages_are_rendered_where_nobody_reads(file: Path, tiny_model: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    out = tmp_path / "out"
+    try:
+        done = run(*quick(file, out, tiny_model, steps=1), str(file), "--images", "2", stdout=writer)
+    finally:
+        os.close(writer)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    names = ["evening-0-2.png", "evening-0.png", "evening-1-2.png", "evening-1.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
+
+
 def test_a_picture_that_cannot_be_written_is_the_only_one_lost(
     capsys: pytest.CaptureFixture[str],
     collage: Collage,
@@ -313,11 +344,16 @@ def test_options_of_loading_reach_the_model(
     assert capsys.readouterr().err == "decollage: dtype is 'int7'; give one of float32, float16, bfloat16.\n"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     """In a process of its own: libraries that load for the first time talk most."""
     start = "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.run(
-        [sys.executable, "-c", start, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", start, *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
 
 
