@@ -7,10 +7,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.errors import ArchiveError
 from pipelines.measure.numbers import told
 from pipelines.models import shipped
 from studio.cli.files import find, load
@@ -47,8 +49,7 @@ def info(
         return
     path = find(file)
     say(path.name + (f": {collage.name}" if collage.name else ""))
-    report = png.read_report(path.read_bytes()) if path.is_file() and is_png(path) else {}
-    for word, value in (*_facts(collage), *_made(report)):
+    for word, value in (*_facts(collage), *_made(path)):
         say(f"  {word:<12} {value}")
     for number, layer in enumerate(collage.layers, start=1):
         say(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
@@ -113,18 +114,25 @@ def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
         yield "variants", "on"
 
 
-def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
+def _made(path: Path) -> Iterator[tuple[str, str]]:
+    """What the report of a rendered PNG tells; others may have written it."""
+    if not (path.is_file() and is_png(path)):
+        return
+    try:
+        report = png.read_report(path.read_bytes())
+    except ArchiveError:
+        yield "report", "damaged, so how it was rendered is not told"
+        return
     seconds = report.get("seconds")
     if isinstance(seconds, int | float):
-        yield "rendered in", f"{seconds:.1f} s"
+        with contextlib.suppress(OverflowError):
+            yield "rendered in", f"{seconds:.1f} s"
     edit = report.get("edit")
     if isinstance(edit, dict):
         yield "only", f"{str(edit.get('layer'))[:100]!r} was rendered, on picture {str(edit.get('on'))[:12]}"
     found, image = report.get("numbers"), report.get("image")
     if isinstance(found, dict) and isinstance(image, int):
-        with contextlib.suppress(
-            AttributeError, LookupError, TypeError, ValueError
-        ):  # a report that others wrote
+        with contextlib.suppress(AttributeError, LookupError, OverflowError, TypeError, ValueError):
             yield "shows", "; ".join(told(found, image))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipelines.errors import FieldError
+from pipelines.errors import ArchiveError, FieldError
 from pipelines.events import Warned
 from studio.cli.files import find
 from studio.cli.writing import MAX_STEM, cut, size_of
@@ -53,10 +53,16 @@ def name_of(picture: Path, layer: Layer) -> str:
 
 
 def made_alone(path: Path) -> Warned | None:
-    """Said of a picture of which one layer alone was rendered: its collage makes another one."""
+    """Said of a picture of which one layer alone was rendered: its collage makes another one.
+
+    Nothing where its report is damaged, which keeps nothing else from being rendered.
+    """
     if not (path.is_file() and is_png(path)):
         return None
-    edit = png.read_report(path.read_bytes()).get("edit")
+    try:
+        edit = png.read_report(path.read_bytes()).get("edit")
+    except ArchiveError:
+        return None
     if not isinstance(edit, dict):
         return None
     name = str(edit.get("layer"))[:100]

@@ -14,6 +14,7 @@ from PIL import Image
 
 import presets
 from studio.cli import main
+from studio.cli.only import made_alone
 from studio.document import Avoid, Collage, Layer
 from studio.formats import archive, png
 from studio.pictures import Library
@@ -188,6 +189,8 @@ def test_info_of_a_rendered_picture_tells_how_long_it_took(
         {"spread": 1},
         {"avoids": [1]},
         {"avoids": [{}]},
+        {"changed": [10**400]},
+        {"outside": {"layer": "cat", "largest": [float("inf")]}},
     ],
 )
 def test_info_leaves_out_numbers_it_does_not_understand(
@@ -199,6 +202,30 @@ def test_info_leaves_out_numbers_it_does_not_understand(
     assert main(["info", str(path)]) == 0
     said = capsys.readouterr().out
     assert "rendered in" in said and "shows" not in said
+
+
+@pytest.mark.parametrize("report", ['{"seconds":', '{"edit": {"layer": "cat"}'])
+def test_a_damaged_report_is_said_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path, report: str
+) -> None:
+    path = tmp_path / "evening-0.png"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(png.json, "dumps", lambda *_, **__: report)
+        path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, {}))
+    assert main(["info", str(path)]) == 0
+    said = capsys.readouterr()
+    assert "  report       damaged, so how it was rendered is not told" in said.out.splitlines()
+    assert said.out.splitlines()[-1].startswith("  avoid ") and said.err == ""
+    assert made_alone(path) is None
+
+
+def test_seconds_beyond_all_numbers_are_left_out(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    path = tmp_path / "evening-0.png"
+    path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, {"seconds": 10**400}))
+    assert main(["info", str(path)]) == 0
+    assert "rendered in" not in capsys.readouterr().out
 
 
 def test_info_tells_kinds_of_files_by_their_content(
