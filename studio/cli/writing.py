@@ -77,23 +77,34 @@ def write_each(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> Iterator[
         raise failed
 
 
-def write_new(folder: Path, stem: str, data: bytes) -> Path:
+def write_new(folder: Path, stem: str, data: bytes, beside: bytes | None = None) -> Path:
     """Write ``stem``.png, or the first free of ``stem``-2.png, ``stem``-3.png …; returns the path.
 
-    Raises `ArchiveError` when the folder cannot be written to.
+    ``beside`` goes into the .json of the same name, where the first name is taken that is free for both. Raises
+    `ArchiveError` when the folder cannot be written to; then neither is there.
     """
     number = 1
     while True:
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        parts = {path: data} if beside is None else {path: data, path.with_suffix(".json"): beside}
+        made: list[Path] = []
         try:
-            with path.open("xb") as file:
-                file.write(data)
+            for part, content in parts.items():
+                with part.open("xb") as file:
+                    made.append(part)
+                    file.write(content)
             return path
         except FileExistsError:
+            _remove(made)
             number += 1
         except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            _remove(made)
             raise ArchiveError(
-                f"{str(path)!r} cannot be written ({error.strerror}); choose another folder."
+                f"{str(part)!r} cannot be written ({error.strerror}); choose another folder."
             ) from None
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

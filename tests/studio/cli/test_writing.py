@@ -16,6 +16,18 @@ def test_new_files_are_numbered(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_bytes() for name in names] == [b"\0", b"\1", b"\2"]
 
 
+def test_two_files_have_one_number_that_is_free_for_both(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"mine")
+    (tmp_path / "a-2.png").write_bytes(b"mine")
+    assert write_new(tmp_path, "a", b"1", beside=b"2") == tmp_path / "a-3.png"
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"a.json": b"mine", "a-2.png": b"mine", "a-3.png": b"1", "a-3.json": b"2"}
+    long = "b" * 251  # with .png it is as long as a name may be
+    with pytest.raises(ArchiveError, match=r"b{251}\.json' cannot be written \(File name too long\)"):
+        write_new(tmp_path, long, b"1", beside=b"2")
+    assert len([*tmp_path.iterdir()]) == 4, "not one without the other"
+
+
 def test_long_names_are_cut_between_characters_and_keep_their_end() -> None:
     assert stem_of("evening", 7) == "evening-7" and stem_of("evening", "off", 7) == "evening-off-7"
     for name in ("x" * 243, "夕暮れ" * 27, "🐈" * 60, "e\u0301" * 80):
