@@ -16,7 +16,7 @@ from pipelines.errors import ArchiveError
 from pipelines.measure.numbers import told
 from pipelines.models import shipped
 from studio.cli.files import find, load
-from studio.cli.saying import say
+from studio.cli.saying import plain, say
 from studio.defaults import defaults_of, usual_alpha
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
@@ -48,13 +48,13 @@ def info(
         say(_for_stdout(collage.to_json().removesuffix("\n")))
         return
     path = find(file)
-    say(path.name + (f": {collage.name}" if collage.name else ""))
+    say(plain(path.name + (f": {collage.name}" if collage.name else "")))
     for word, value in (*_facts(collage), *_made(path)):
-        say(f"  {word:<12} {value}")
+        say(plain(f"  {word:<12} {value}"))
     for number, layer in enumerate(collage.layers, start=1):
-        say(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
+        say(plain(f"  {f'layer {number}':<12} {_layer(layer, collage)}"))
     for avoid in collage.avoids:
-        say(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+        say(plain(f"  {'avoid':<12} {_avoid(avoid, collage)}"))
 
 
 def _for_stdout(text: str) -> str:
@@ -71,7 +71,7 @@ def _print_suggestions(found: Sequence[Suggestion], as_json: bool) -> None:
         say(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
         return
     for one in found:
-        say(f"layers.{one.layer}.{one.word}={one.value:g}\t{one.reason}")
+        say(f"layers.{one.layer}.{one.word}={one.value:g}\t{plain(one.reason)}")
 
 
 def _facts(collage: Collage) -> Iterator[tuple[str, str]]:

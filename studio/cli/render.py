@@ -33,7 +33,7 @@ from studio.cli import avoiding, options
 from studio.cli.features import encoder, unlike
 from studio.cli.files import find, load
 from studio.cli.only import made_alone, name_of, sources
-from studio.cli.saying import say, warn
+from studio.cli.saying import plain, say, warn
 from studio.cli.settings import apply_settings, at_size, named
 from studio.cli.writing import make_folder, stem_of, write_each, write_new
 from studio.document import MAX_SEED, Collage
@@ -191,9 +191,9 @@ class _Run:
     def follow(self, events: Iterator[Event]) -> None:
         console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[at]}"),
+            TextColumn("{task.fields[at]}", markup=False),
             TimeElapsedColumn(),
         )
         try:
@@ -211,7 +211,7 @@ class _Run:
                     task, total=total, completed=done, at=f"downloading {model}, {in_words(done, total)}"
                 )
             case Learning(layer=layer, step=step, steps=steps):
-                bar.update(task, total=steps, completed=step, at=f"learning the look of {layer}")
+                bar.update(task, total=steps, completed=step, at=f"learning the look of {plain(layer)}")
             case Started(steps=steps, images=images):
                 rounds = 1 if png.is_joint(self.request) else images
                 bar.update(task, total=steps * rounds, completed=0, at=f"0/{images} images")
@@ -251,4 +251,4 @@ class _Run:
         found = self.report.get("numbers")
         said = [self.request.of_image(image).prompt] if self.request.variants else []
         numbers = told(found, image) if isinstance(found, dict) else []
-        return "\t".join([line, *took, *numbers, *said])
+        return "\t".join([line, *took, *map(plain, (*numbers, *said))])

@@ -5,11 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import TextIO
 
 from pipelines.errors import EngineError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, ends a line or turns the direction of writing."""
+
+
+def plain(text: str) -> str:
+    """``text`` with control characters as escapes: what files of others hold shall act on no terminal."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def prepare() -> None:
@@ -28,13 +37,13 @@ def say(line: str) -> None:
 def warn(message: str) -> None:
     """Print a warning on stderr, as `say` does."""
     with _kept_up(sys.stderr):
-        print(f"decollage: warning: {message}", file=sys.stderr, flush=True)
+        print(f"decollage: warning: {plain(message)}", file=sys.stderr, flush=True)
 
 
 def fail(sentence: str) -> None:
     """Print an error as one line on stderr, where that can be written."""
     with contextlib.suppress(EngineError), _kept_up(sys.stderr):
-        print("decollage: " + " ".join(sentence.split()), file=sys.stderr, flush=True)
+        print("decollage: " + plain(" ".join(sentence.split())), file=sys.stderr, flush=True)
 
 
 def finish() -> None:

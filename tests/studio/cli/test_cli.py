@@ -204,6 +204,26 @@ def test_info_leaves_out_numbers_it_does_not_understand(
     assert "rendered in" in said and "shows" not in said
 
 
+def test_what_others_wrote_acts_on_no_terminal(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    path, evil = tmp_path / "evening-0.png", "a\x1b[2J\nb\r\x07\x9b\u202e"
+    layers = [collage.layers[0].replace(name=evil, prompt=evil), *collage.layers[1:]]
+    collage = collage.replace(name=evil, prompt=evil, negative_prompt=evil, layers=layers)
+    report = {"edit": {"layer": evil, "on": "\x1b[2J"}, "numbers": {"outside": 1}, "image": 0}
+    path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, report))
+    for options in ((), ("--suggest",)):
+        assert main(["info", str(path), *options]) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and all(character >= " " or character in "\n\t" for character in said.out)
+        assert not {*"\x9b\u202e"} & {*said.out}
+    assert main(["info", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == r"evening-0.png: a\x1b[2J\nb\r\x07\x9b\u202e"
+    assert r"  negative     a\x1b[2J\nb\r\x07\x9b\u202e" in lines
+    assert any(line.endswith(r"on picture \x1b[2J") for line in lines)
+
+
 @pytest.mark.parametrize("report", ['{"seconds":', '{"edit": {"layer": "cat"}'])
 def test_a_damaged_report_is_said_and_stops_nothing(
     capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path, report: str

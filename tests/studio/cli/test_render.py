@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import ArchiveError, Cancelled, EngineError
-from pipelines.events import Downloading, Event, ImageDone, Started
+from pipelines.events import Downloading, Event, ImageDone, Learning, Started, Warned
 from pipelines.pictures import PictureStore
 from studio.cli import main
 from studio.cli.render import _Run
@@ -377,6 +377,26 @@ def test_the_edges_that_keep_shape_is_shown_are_saved(file: Path, tiny_model: Pa
     assert main(given) == 0
     with Image.open(next(out.glob("*-edges.png"))) as shown:
         assert shown.mode == "L" and shown.getextrema() == (0, 255)
+
+
+def test_words_of_others_act_on_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    collage: Collage,
+    library: Library,
+    tmp_path: Path,
+) -> None:
+    collage = collage.replace(prompt="a {red\x1b[2J|blue} beach", images=2, seed=0, variants=True)
+    store = PictureStore()
+    prepared = to_request(collage, library, store)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    run = _Run("evening [red]", collage, library, prepared, store, tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # and no mark-up of theirs in the progress bar
+    run.follow(iter([ImageDone(0, 0, picture), Warned("\x1b[4J"), Learning("[/b] \x1b[3J", 1, 2)]))
+    said = capsys.readouterr()
+    assert said.out.endswith("\ta red\\x1b[2J beach, cat\n") and said.out.count("\n") == 1
+    assert "decollage: warning: \\x1b[4J" in said.err and "evening [red]" in said.err
+    assert r"learning the look of [/b] \x1b[3J" in said.err and "\x1b[3J" not in said.err
 
 
 def test_what_is_open_is_filled_in(
