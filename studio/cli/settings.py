@@ -130,7 +130,8 @@ def _value(model: type[BaseModel], field: str, text: str, library: Library) -> A
     """JSON, except for fields that hold text: those take it as it stands, and those of pictures a file's digest."""
     _look_elsewhere(model, field)
     if text == "null":
-        return None
+        info = model.model_fields.get(field)
+        return None if info is None or info.is_required() else info.default
     if field in PICTURES and field in model.model_fields and not _DIGEST.fullmatch(text):
         return library.add(Path(text))
     if field_schema(model, (field,)).get("type") == "string":
