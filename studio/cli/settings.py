@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from pipelines.errors import DocumentError, FieldError
+from pipelines.errors import DocumentError, FieldError, PictureError
 from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.field_errors import field_schema
 from studio.pictures import Library
@@ -72,7 +72,11 @@ def apply_settings(collage: Collage, settings: Iterable[str], library: Library) 
     """
     for setting in settings:
         try:
-            collage = _apply(collage, setting, library)
+            changed = _apply(collage, setting, library)
+            missing = {*changed.pictures()} - {*collage.pictures(), *library}
+            if missing:
+                raise PictureError(f"the collage holds no picture {min(missing)[:12]}; give a file.")
+            collage = changed
         except DocumentError as error:
             raise type(error)(f"--set {setting}: {error}") from None
     return collage

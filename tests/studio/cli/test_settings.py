@@ -151,6 +151,12 @@ def test_fields_of_pictures_take_files(tmp_path: Path) -> None:
     assert (changed.avoids[0].mask, changed.layer("one").mask, changed.background.picture) == (digest,) * 3
     back = apply_settings(changed, ["avoids.far.mask=null", f"layers.cat.mask={DIGEST}"], library)
     assert (back.avoids[0].mask, back.layer("one").mask) == (None, DIGEST)
+    for setting in (f"layers.cat.mask={64 * '0'}", f"background.picture={64 * '0'}"):
+        with pytest.raises(PictureError) as caught:
+            apply_settings(COLLAGE, [setting], library)
+        assert (
+            str(caught.value) == f"--set {setting}: the collage holds no picture 000000000000; give a file."
+        )
     with pytest.raises(
         PictureError, match=r"^--set avoids\.far\.mask=missing\.png: the picture 'missing\.png'"
     ):
