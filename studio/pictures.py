@@ -6,6 +6,7 @@ import hashlib
 import io
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +29,10 @@ _DECODING = threading.BoundedSemaphore(2)
 """A picture of 64 million pixels takes three quarters of a GB while it is decoded, and a page has many visitors: two
 at a time in a process. Nothing inside asks for another."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+# What Pillow warns of, a large picture or damaged notes, is looked at here or does not matter. This is said once, as
+# filters set for the time of one picture are those of all threads, and two that overlap may stay for good.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # What Pillow's decoders raise on damaged files.
 _BROKEN = (

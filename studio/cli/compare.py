@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,10 +17,11 @@ from pipelines.request import RenderRequest
 from studio.cli import avoiding, options
 from studio.cli.compared import line, write
 from studio.cli.features import encoder, unlike
-from studio.cli.files import find, load, make_folder
-from studio.cli.render import write_new
+from studio.cli.files import find, load
+from studio.cli.saying import say, warn
 from studio.cli.settings import apply_settings, at_size
-from studio.document import Collage
+from studio.cli.writing import make_folder, stem_of, write_each
+from studio.document import MAX_SEED, Collage
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
 from studio.pictures import Library
@@ -41,7 +41,7 @@ def compare(
         str, typer.Argument(metavar="FILE", help=".collage, folder, rendered PNG, or preset name.")
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for sheet, pictures, manifest.")
+        str, typer.Option("-o", "--out", metavar="DIR", help="Folder for sheet, pictures, manifest.")
     ],
     only: Annotated[
         list[str] | None,
@@ -106,7 +106,7 @@ def compare(
         collage = collage.replace(images=IMAGES)
     filled = opened_collage(collage) if fill else collage
     if fill and filled is collage:
-        _warn(NOTHING_OPEN)
+        warn(NOTHING_OPEN)
     names = tuple(only or DEFAULT)
     asked = rivals(filled, names, written=collage)
     left = {name: why for name in names if (why := lacking(filled, name))}
@@ -118,7 +118,8 @@ def compare(
     whole = to_request(
         collage, library, store
     ).request  # what is avoided and varies, by which all are measured
-    make_folder(out)
+    stem = find(file).resolve().stem
+    folder = make_folder(out, (stem_of(stem, name, MAX_SEED) for name in asked))
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from pipelines.engine import default_engine  # only here: this is what takes seconds to load
@@ -128,29 +129,28 @@ def compare(
     engine.load(collage.model)  # so that no setting's seconds hold it
     prepared = _possible(engine, prepared, left, named=bool(only))
     if features is None and (said := unlike([whole])):
-        _warn(said.message)
-    stem = find(file).resolve().stem
+        warn(said.message)
     results: dict[str, RenderResult] = {}
     files: dict[str, list[str]] = {}
     refused: UnsupportedError | None = None
     try:
         for name, one in prepared.items():
             for warning in one.warnings:
-                _warn(f"{name}: {warning.message}")
+                warn(f"{name}: {warning.message}")
             try:
                 result = _rendered(engine, one.request, store, name)
             except UnsupportedError as error:  # what shows in the run alone
                 refused = refused or _named(name, error)
                 left[name] = str(error)
-                _warn(_left_out([name], str(error)))
+                warn(_left_out([name], str(error)))
                 continue
             results[name] = _measured(result, whole, store, seen)
-            files[name] = _keep(out, f"{stem}-{name}", asked[name], library, results[name])
-            print(line(name, results), flush=True)
+            files[name] = _keep(folder, stem, name, asked[name], library, results[name])
+            say(line(name, results))
     finally:  # what was made before an interruption or an error stays
         if files:
             known = engine.card(collage.model)
-            write(out, stem, collage, known, asked, results, files, left, features or "embedded")
+            write(folder, stem, collage, known, asked, results, files, left, features or "embedded")
     if refused is not None and (only or not files):
         raise refused
 
@@ -178,7 +178,7 @@ def _possible(
         reasons.setdefault(str(refusal), []).append(name)
     for why, names in reasons.items():
         left.update(dict.fromkeys(names, why))
-        _warn(_left_out(names, why))
+        warn(_left_out(names, why))
     return {name: one for name, one in prepared.items() if name not in found}
 
 
@@ -190,16 +190,12 @@ def _left_out(names: list[str], why: str) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} left out: {why}"
 
 
-def _warn(message: str) -> None:
-    print(f"decollage: warning: {message}", file=sys.stderr)
-
-
 def _rendered(engine: Engine, request: RenderRequest, store: PictureStore, name: str) -> RenderResult:
     """The result of one setting; warnings go to stderr."""
     result = None
     for event in engine.render(request, store):
         if isinstance(event, Warned):
-            _warn(f"{name}: {event.message}")
+            warn(f"{name}: {event.message}")
         if isinstance(event, Finished):
             result = event.result
     assert result is not None, "a run ends with Finished or an error"
@@ -218,13 +214,15 @@ def _measured(
     return replace(found, request=result.request)
 
 
-def _keep(out: Path, stem: str, collage: Collage, library: Library, result: RenderResult) -> list[str]:
+def _keep(
+    folder: Path, stem: str, name: str, collage: Collage, library: Library, result: RenderResult
+) -> list[str]:
     """The names of the pictures of one setting, written with their collage inside."""
-    return [
-        write_new(
-            out,
-            f"{stem}-{result.request.seed + image}",
+    named = (
+        (
+            stem_of(stem, name, result.request.seed + image),
             png.embed_result(result, image, collage, library),
-        ).name
+        )
         for image in range(len(result.pictures))
-    ]
+    )
+    return [path.name for path in write_each(folder, named) if path is not None]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.events import RenderResult
 from pipelines.models import ModelCard
-from studio.cli.render import write_new
+from studio.cli.writing import stem_of, write_new
 from studio.document import Collage
 from studio.rivals import OFF
 from studio.sheet import sheet
@@ -103,5 +103,5 @@ def write(
     }
     buffer = io.BytesIO()
     sheet(rows).save(buffer, "PNG")
-    path = write_new(out, f"{stem}-compare", buffer.getvalue())
-    path.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    told_in_full = json.dumps(manifest, indent=1) + "\n"
+    write_new(out, stem_of(stem, "compare"), buffer.getvalue(), beside=told_in_full.encode())

@@ -1,4 +1,4 @@
-"""What a FILE on the command line may be, a path or the name of a preset, and the folder that DIR names."""
+"""What a FILE on the command line may be: a path, or the name of a preset."""
 
 from __future__ import annotations
 
@@ -44,13 +44,3 @@ def _short(file: str) -> str:
 def load(file: str) -> tuple[Collage, Library]:
     """Open what ``file`` means; errors as in `studio.formats.open_any`."""
     return open_any(find(file))
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, where it is not there yet; `ArchiveError` when that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArchiveError(
-            f"the folder {str(folder)!r} cannot be made ({error.strerror}); choose another."
-        ) from None

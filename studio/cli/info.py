@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.errors import ArchiveError
 from pipelines.measure.numbers import told
 from pipelines.models import shipped
 from studio.cli.files import find, load
+from studio.cli.saying import plain, say
 from studio.defaults import defaults_of, usual_alpha
 from studio.document import Avoid, Collage, Layer
 from studio.formats import is_png, png
@@ -41,25 +45,33 @@ def info(
         _print_suggestions(suggest(collage, picture_sizes(collage, library)), as_json)
         return
     if as_json:
-        print(collage.to_json(), end="")
+        say(_for_stdout(collage.to_json().removesuffix("\n")))
         return
     path = find(file)
-    print(path.name + (f": {collage.name}" if collage.name else ""))
-    report = png.read_report(path.read_bytes()) if path.is_file() and is_png(path) else {}
-    for word, value in (*_facts(collage), *_made(report)):
-        print(f"  {word:<12} {value}")
+    say(plain(path.name + (f": {collage.name}" if collage.name else "")))
+    for word, value in (*_facts(collage), *_made(path)):
+        say(plain(f"  {word:<12} {value}"))
     for number, layer in enumerate(collage.layers, start=1):
-        print(f"  {f'layer {number}':<12} {_layer(layer, collage)}")
+        say(plain(f"  {f'layer {number}':<12} {_layer(layer, collage)}"))
     for avoid in collage.avoids:
-        print(f"  {'avoid':<12} {_avoid(avoid, collage)}")
+        say(plain(f"  {'avoid':<12} {_avoid(avoid, collage)}"))
+
+
+def _for_stdout(text: str) -> str:
+    """JSON as it is, or with JSON's own escapes where stdout's encoding lacks some of its characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=1)
+    return text
 
 
 def _print_suggestions(found: Sequence[Suggestion], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
+        say(json.dumps([dataclasses.asdict(one) for one in found], indent=1))
         return
     for one in found:
-        print(f"layers.{one.layer}.{one.word}={one.value:g}\t{one.reason}")
+        say(f"layers.{one.layer}.{one.word}={one.value:g}\t{plain(one.reason)}")
 
 
 def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
@@ -102,18 +114,25 @@ def _facts(collage: Collage) -> Iterator[tuple[str, str]]:
         yield "variants", "on"
 
 
-def _made(report: dict[str, object]) -> Iterator[tuple[str, str]]:
+def _made(path: Path) -> Iterator[tuple[str, str]]:
+    """What the report of a rendered PNG tells; others may have written it."""
+    if not (path.is_file() and is_png(path)):
+        return
+    try:
+        report = png.read_report(path.read_bytes())
+    except ArchiveError:
+        yield "report", "damaged, so how it was rendered is not told"
+        return
     seconds = report.get("seconds")
     if isinstance(seconds, int | float):
-        yield "rendered in", f"{seconds:.1f} s"
+        with contextlib.suppress(OverflowError):
+            yield "rendered in", f"{seconds:.1f} s"
     edit = report.get("edit")
     if isinstance(edit, dict):
         yield "only", f"{str(edit.get('layer'))[:100]!r} was rendered, on picture {str(edit.get('on'))[:12]}"
     found, image = report.get("numbers"), report.get("image")
     if isinstance(found, dict) and isinstance(image, int):
-        with contextlib.suppress(
-            AttributeError, LookupError, TypeError, ValueError
-        ):  # a report that others wrote
+        with contextlib.suppress(AttributeError, LookupError, OverflowError, TypeError, ValueError):
             yield "shows", "; ".join(told(found, image))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipelines.errors import FieldError
+from pipelines.errors import ArchiveError, FieldError
 from pipelines.events import Warned
 from studio.cli.files import find
-from studio.document import Layer
+from studio.cli.writing import MAX_STEM, cut, size_of
+from studio.document import MAX_SEED, Layer
 from studio.formats import is_png, png
 
 
@@ -41,16 +42,27 @@ def sources(files: list[str], only: str | None, on: Path | None) -> list[tuple[s
 
 
 def name_of(picture: Path, layer: Layer) -> str:
-    """The results' name: the picture's, a hyphen, and the layer's with hyphens for what no file name has."""
-    words = re.sub(r"\W+", "-", layer.label[:40]).strip("-")
-    return f"{picture.stem}-{words or layer.id}"
+    """The results' name: the picture's, a hyphen, and the layer's with hyphens for what no file name has.
+
+    Where the picture is named after this layer, as PICTURE-LAYER-SEED, it keeps that name up to the seed.
+    """
+    words = re.sub(r"\W+", "-", layer.label[:40]).strip("-") or layer.id
+    before = re.fullmatch(rf"(.+)-{re.escape(words)}(-\d+){{1,2}}", picture.stem)
+    room = MAX_STEM - size_of(f"-{words}-{MAX_SEED}")
+    return f"{cut(before[1] if before else picture.stem, room)}-{words}"
 
 
 def made_alone(path: Path) -> Warned | None:
-    """Said of a picture of which one layer alone was rendered: its collage makes another one."""
+    """Said of a picture of which one layer alone was rendered: its collage makes another one.
+
+    Nothing where its report is damaged, which keeps nothing else from being rendered.
+    """
     if not (path.is_file() and is_png(path)):
         return None
-    edit = png.read_report(path.read_bytes()).get("edit")
+    try:
+        edit = png.read_report(path.read_bytes()).get("edit")
+    except ArchiveError:
+        return None
     if not isinstance(edit, dict):
         return None
     name = str(edit.get("layer"))[:100]

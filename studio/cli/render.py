@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,6 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from pipelines.edges import edges
-from pipelines.errors import ArchiveError
 from pipelines.events import (
     Downloading,
     Event,
@@ -33,10 +31,12 @@ from pipelines.measure.numbers import measured, told
 from pipelines.pictures import PictureStore, Pixels
 from studio.cli import avoiding, options
 from studio.cli.features import encoder, unlike
-from studio.cli.files import find, load, make_folder
+from studio.cli.files import find, load
 from studio.cli.only import made_alone, name_of, sources
+from studio.cli.saying import plain, say, warn
 from studio.cli.settings import apply_settings, at_size, named
-from studio.document import Collage
+from studio.cli.writing import make_folder, stem_of, write_each, write_new
+from studio.document import MAX_SEED, Collage
 from studio.edit_layer import Edit, edit_layer, read_result
 from studio.formats import png
 from studio.opening import NOTHING_OPEN, opened_collage
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def render(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")],
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="FILE...", help="Collages: .collage, folder, rendered PNG, or preset name."),
@@ -98,14 +98,15 @@ def render(
     allow_pickle: options.AllowPickle = False,
     ip_adapter: options.IPAdapterName = None,
 ) -> None:
-    """Render collages into DIR as NAME-SEED.png, never over an existing file.
+    """Render collages into DIR as NAME-SEED.png, never over an existing file; a long NAME is cut.
 
     Every picture carries the collage that makes it again. All files are read and checked before the first
     is rendered. One line a picture goes to stdout, tabs between: path, seed, size, steps, seconds, then what there
     is of these numbers: share of pixels changed against the flat collage; spread of the batch; similarity to each
     avoid reference, inside and outside its reach; with variants the image's prompt; and with --set watch=true the
-    layers that the model lost, and what would help. With --only the pictures are PICTURE-LAYER-SEED.png, and the
-    largest difference outside the layer is told, which is 0. Progress and warnings go to stderr.
+    layers that the model lost, and what would help. With --only the pictures are PICTURE-LAYER-SEED.png, where a
+    PICTURE that is named so already says its LAYER once, and the largest difference outside the layer is told, which
+    is 0. Progress and warnings go to stderr.
 
     Exit codes: 0 done; 1 the model or this machine cannot do it; 2 bad input; 130 interrupted (finished
     pictures are kept).
@@ -123,21 +124,21 @@ def render(
         if fill:
             filled = opened_collage(collage)
             if filled is collage:
-                _warn(Warned(NOTHING_OPEN))
+                warn(NOTHING_OPEN)
             collage = filled
         store, name = PictureStore(), find(file).resolve().stem
         prepared: Prepared | Edit
         if only is None or picture is None:
             prepared = to_request(collage, library, store)
             if warning := made_alone(find(file)):
-                _warn(warning)
+                warn(warning.message)
         else:
             layer = named(collage.layers, only, "layers")
             pixels, before = read_result(picture, layer.id)
             prepared = edit_layer(collage, library, store, pixels, layer.id, before=before)
             name = name_of(picture, layer)
         jobs.append((name, collage, library, store, prepared))
-    make_folder(out)
+    folder = make_folder(out, (stem_of(name, MAX_SEED) for name, *_ in jobs))
 
     # its remark on long prompts would stand before the one line of an error
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -146,18 +147,18 @@ def render(
     engine = default_engine(how)
     seen = encoder(features)
     if features is None and (warning := unlike(prepared.request for *_, prepared in jobs)):
-        _warn(warning)
+        warn(warning.message)
     for name, collage, library, store, prepared in jobs:
         for warning in prepared.warnings:
-            _warn(warning)
+            warn(warning.message)
         if save_edges and prepared.request.collage is None:
-            _warn(Warned("there is no flat collage, so no edges are saved."))
+            warn("there is no flat collage, so no edges are saved.")
         elif save_edges and prepared.request.collage is not None:
             shown = edges(store.get(prepared.request.collage), prepared.request.edges)
             held = io.BytesIO()
             Image.fromarray(shown).save(held, "PNG")
-            write_new(out, f"{name}-edges", held.getvalue())
-        run = _Run(name, collage, library, prepared, store, out, seen)
+            write_new(folder, stem_of(name, "edges"), held.getvalue())
+        run = _Run(name, collage, library, prepared, store, folder, seen)
         events = engine.render(prepared.request, store, watch=collage.watch)
         if isinstance(prepared, Edit):
             events = prepared.pasted(events, store, seen)
@@ -190,9 +191,9 @@ class _Run:
     def follow(self, events: Iterator[Event]) -> None:
         console = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[at]}"),
+            TextColumn("{task.fields[at]}", markup=False),
             TimeElapsedColumn(),
         )
         try:
@@ -210,7 +211,7 @@ class _Run:
                     task, total=total, completed=done, at=f"downloading {model}, {in_words(done, total)}"
                 )
             case Learning(layer=layer, step=step, steps=steps):
-                bar.update(task, total=steps, completed=step, at=f"learning the look of {layer}")
+                bar.update(task, total=steps, completed=step, at=f"learning the look of {plain(layer)}")
             case Started(steps=steps, images=images):
                 rounds = 1 if png.is_joint(self.request) else images
                 bar.update(task, total=steps * rounds, completed=0, at=f"0/{images} images")
@@ -220,47 +221,34 @@ class _Run:
                 self.pictures.append(picture)
                 bar.update(task, at=f"{len(self.pictures)}/{self.request.images} images")
             case Warned():
-                _warn(event)
+                warn(event.message)
             case Finished(result=result):
                 self.report = (result if self.counted else measured(result, self.store, self.features)).report
 
     def _write(self) -> None:
         result = RenderResult(self.request, tuple(self.pictures), self.report)
-        seconds = self.report.get("seconds")
-        canvas = self.collage.canvas
-        for image in range(len(self.pictures)):
-            seed = self.request.seed + image
-            data = png.embed_result(result, image, self.collage, self.library, self.made_on)
-            path = write_new(self.out, f"{self.name}-{seed}", data)
-            line = f"{path}\tseed {seed}\t{canvas.width}x{canvas.height}\t{self.request.steps} steps"
-            took = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
-            found = self.report.get("numbers")
-            said = [self.request.of_image(image).prompt] if self.request.variants else []
-            numbers = told(found, image) if isinstance(found, dict) else []
-            print("\t".join([line, *took, *numbers, *said]))
-
-
-def write_new(folder: Path, stem: str, data: bytes) -> Path:
-    """Write ``stem``.png, or the first free of ``stem``-2.png, ``stem``-3.png …; returns the path.
-
-    Raises `ArchiveError` when the folder cannot be written to.
-    """
-    number = 1
-    while True:
-        path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        named = (
+            (
+                stem_of(self.name, self.request.seed + image),
+                png.embed_result(result, image, self.collage, self.library, self.made_on),
+            )
+            for image in range(len(self.pictures))
+        )
+        lines: list[str] = []
         try:
-            with path.open("xb") as file:
-                file.write(data)
-            return path
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise ArchiveError(
-                f"{str(path)!r} cannot be written ({error.strerror}); choose another folder."
-            ) from None
+            for image, path in enumerate(write_each(self.out, named)):
+                lines += [self._line(path, image)] if path is not None else []
+        finally:  # what cannot be said or written takes no picture with it
+            for line in lines:
+                say(line)
 
-
-def _warn(warning: Warned) -> None:
-    print(f"decollage: warning: {warning.message}", file=sys.stderr)
+    def _line(self, path: Path, image: int) -> str:
+        """What stdout is told of a picture."""
+        seconds = self.report.get("seconds")
+        canvas, seed = self.collage.canvas, self.request.seed + image
+        line = f"{path}\tseed {seed}\t{canvas.width}x{canvas.height}\t{self.request.steps} steps"
+        took = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) else []
+        found = self.report.get("numbers")
+        said = [self.request.of_image(image).prompt] if self.request.variants else []
+        numbers = told(found, image) if isinstance(found, dict) else []
+        return "\t".join([line, *took, *map(plain, (*numbers, *said))])

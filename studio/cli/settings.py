@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from pipelines.errors import DocumentError, FieldError
+from pipelines.errors import DocumentError, FieldError, PictureError
 from studio.document import Avoid, Background, Canvas, Collage, Layer
 from studio.field_errors import field_schema
 from studio.pictures import Library
@@ -72,7 +72,11 @@ def apply_settings(collage: Collage, settings: Iterable[str], library: Library) 
     """
     for setting in settings:
         try:
-            collage = _apply(collage, setting, library)
+            changed = _apply(collage, setting, library)
+            missing = {*changed.pictures()} - {*collage.pictures(), *library}
+            if missing:
+                raise PictureError(f"the collage holds no picture {min(missing)[:12]}; give a file.")
+            collage = changed
         except DocumentError as error:
             raise type(error)(f"--set {setting}: {error}") from None
     return collage
@@ -130,7 +134,8 @@ def _value(model: type[BaseModel], field: str, text: str, library: Library) -> A
     """JSON, except for fields that hold text: those take it as it stands, and those of pictures a file's digest."""
     _look_elsewhere(model, field)
     if text == "null":
-        return None
+        info = model.model_fields.get(field)
+        return None if info is None or info.is_required() else info.default
     if field in PICTURES and field in model.model_fields and not _DIGEST.fullmatch(text):
         return library.add(Path(text))
     if field_schema(model, (field,)).get("type") == "string":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -69,6 +71,30 @@ def test_bad_pictures_are_refused_and_nothing_is_kept(library: Library, data: by
     with pytest.raises(PictureError, match=message):
         library.add(data)
     assert len(library) == 0
+
+
+def test_pillow_warns_of_nothing(tmp_path: Path) -> None:
+    """A large picture is refused in our words alone, and damaged notes are no news. As a program has it: the tests'
+    own filters make errors of warnings.
+    """
+    (tmp_path / "large.png").write_bytes(png(10000, 10000, 8, 6))
+    notes = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x01\0\0\0"
+    (tmp_path / "noted.jpg").write_bytes(file(Image.new("RGB", (20, 20)), "JPEG", exif=notes))
+    start = """
+import sys, warnings
+from PIL import Image
+from studio.pictures import Library, PictureError
+Library().add(sys.argv[2])
+try:
+    Library().add(sys.argv[1])
+except PictureError as error:
+    print(error)
+warnings.warn("of another's")
+"""
+    command = [sys.executable, "-c", start, str(tmp_path / "large.png"), str(tmp_path / "noted.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert done.stdout.startswith("the picture 'large.png' is 10000 x 10000 pixels; give at most")
+    assert done.stderr.splitlines() == ["<string>:10: UserWarning: of another's"]
 
 
 def test_a_missing_file_is_a_picture_error(library: Library, tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +14,12 @@ from PIL import Image
 
 import presets
 from studio.cli import main
+from studio.cli.only import made_alone
 from studio.document import Avoid, Collage, Layer
 from studio.formats import archive, png
 from studio.pictures import Library
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -182,6 +189,8 @@ def test_info_of_a_rendered_picture_tells_how_long_it_took(
         {"spread": 1},
         {"avoids": [1]},
         {"avoids": [{}]},
+        {"changed": [10**400]},
+        {"outside": {"layer": "cat", "largest": [float("inf")]}},
     ],
 )
 def test_info_leaves_out_numbers_it_does_not_understand(
@@ -193,6 +202,50 @@ def test_info_leaves_out_numbers_it_does_not_understand(
     assert main(["info", str(path)]) == 0
     said = capsys.readouterr().out
     assert "rendered in" in said and "shows" not in said
+
+
+def test_what_others_wrote_acts_on_no_terminal(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    path, evil = tmp_path / "evening-0.png", "a\x1b[2J\nb\r\x07\x9b\u202e"
+    layers = [collage.layers[0].replace(name=evil, prompt=evil), *collage.layers[1:]]
+    collage = collage.replace(name=evil, prompt=evil, negative_prompt=evil, layers=layers)
+    report = {"edit": {"layer": evil, "on": "\x1b[2J"}, "numbers": {"outside": 1}, "image": 0}
+    path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, report))
+    for options in ((), ("--suggest",)):
+        assert main(["info", str(path), *options]) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and all(character >= " " or character in "\n\t" for character in said.out)
+        assert not {*"\x9b\u202e"} & {*said.out}
+    assert main(["info", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == r"evening-0.png: a\x1b[2J\nb\r\x07\x9b\u202e"
+    assert r"  negative     a\x1b[2J\nb\r\x07\x9b\u202e" in lines
+    assert any(line.endswith(r"on picture \x1b[2J") for line in lines)
+
+
+@pytest.mark.parametrize("report", ['{"seconds":', '{"edit": {"layer": "cat"}'])
+def test_a_damaged_report_is_said_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path, report: str
+) -> None:
+    path = tmp_path / "evening-0.png"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(png.json, "dumps", lambda *_, **__: report)
+        path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, {}))
+    assert main(["info", str(path)]) == 0
+    said = capsys.readouterr()
+    assert "  report       damaged, so how it was rendered is not told" in said.out.splitlines()
+    assert said.out.splitlines()[-1].startswith("  avoid ") and said.err == ""
+    assert made_alone(path) is None
+
+
+def test_seconds_beyond_all_numbers_are_left_out(
+    capsys: pytest.CaptureFixture[str], collage: Collage, library: Library, tmp_path: Path
+) -> None:
+    path = tmp_path / "evening-0.png"
+    path.write_bytes(png.embed(np.zeros((256, 256, 3), np.uint8), collage, library, {"seconds": 10**400}))
+    assert main(["info", str(path)]) == 0
+    assert "rendered in" not in capsys.readouterr().out
 
 
 def test_info_tells_kinds_of_files_by_their_content(
@@ -212,6 +265,48 @@ def test_info_as_json_is_the_document(
 ) -> None:
     assert main(["info", str(file), "--json"]) == 0
     assert Collage.from_json(capsys.readouterr().out) == collage
+
+
+def run(*arguments: object, encoding: str = "utf-8", **options: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, whose stdout is a pipe."""
+    start = "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", start, *map(str, arguments)]
+    asked = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False, **options}
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run(command, encoding=encoding, cwd=ROOT, env=env, **asked)
+
+
+def test_what_an_encoding_lacks_is_escaped(file: Path, collage: Collage, library: Library) -> None:
+    cat = file.with_name("猫.collage")
+    archive.write(cat, collage.replace(name="🐈 é"), library)
+    done = run("info", cat, encoding="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == r"\u732b.collage: \U0001f408 \xe9"
+    done = run("info", cat, "--json", encoding="ascii")
+    assert Collage.from_json(done.stdout) == collage.replace(name="🐈 é"), "with JSON's own escapes"
+
+
+@pytest.mark.parametrize("what", ["info", "help"])
+def test_nobody_reads_to_the_end(file: Path, what: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run(*(["info", file] if what == "info" else ["--help"]), stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_that_is_full_is_1(file: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("nothing here is always full")
+    with full.open("wb") as out:
+        done = run("info", file, stdout=out)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "decollage: the output cannot be written (No space left on device); send it elsewhere.\n"
+    )
 
 
 def test_presets_answer_to_their_names(capsys: pytest.CaptureFixture[str]) -> None:

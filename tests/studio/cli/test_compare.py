@@ -135,7 +135,9 @@ def test_chosen_settings_and_nothing_overwritten(
     capsys: pytest.CaptureFixture[str], file: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     command = asked(file, tmp_path, tiny_model)
-    for number in ("", "-2"):
+    mine = tmp_path / "cats-compare.json"
+    mine.write_text("mine")
+    for number in ("-2", "-3"):
         assert main([*command, "--only", "off", "--only", "cads+variants"]) == 0
         assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
             "off",
@@ -143,6 +145,7 @@ def test_chosen_settings_and_nothing_overwritten(
         ]
         assert (tmp_path / f"cats-compare{number}.png").is_file()
         assert (tmp_path / f"cats-compare{number}.json").is_file()
+    assert mine.read_text() == "mine" and not mine.with_suffix(".png").exists()
     assert main([*command, "--only", "vary"]) == 2
     assert "nothing is left to compare of vary" in capsys.readouterr().err
     assert main([*command, "--only", "magic"]) == 2

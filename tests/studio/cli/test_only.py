@@ -115,3 +115,15 @@ def test_names_of_results() -> None:
     layer = Layer(id="a", name="Ünter / den ../Linden", picture="0" * 64, x=0, y=0)
     assert name_of(Path("x/evening-7.png"), layer) == "evening-7-Ünter-den-Linden"
     assert name_of(Path("x.png"), layer.replace(name="??")) == "x-a"
+
+
+def test_names_of_results_do_not_grow_from_edit_to_edit() -> None:
+    layer = Layer(id="a", name="the cat", picture="0" * 64, x=0, y=0)
+    for name in ("evening-7-the-cat-8", "evening-7-the-cat-8-2"):
+        assert name_of(Path(f"{name}.png"), layer) == "evening-7-the-cat"
+    for name in ("evening-7-the-cat-8-dog-3", "evening-the-cat", "the-cat-8", "bathe-cat-8"):
+        assert name_of(Path(f"{name}.png"), layer) == f"{name}-the-cat"
+    two, name = [layer.replace(name="夕暮れの海辺に立つ赤い傘" * 4), layer.replace(name="犬")], "夏の思い出"
+    for seed in range(12):
+        name = f"{name_of(Path(f'{name}.png'), two[seed % 2])}-{seed}"
+        assert len(name.encode()) <= 200 and two[seed % 2].name[:40] in name

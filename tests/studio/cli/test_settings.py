@@ -86,6 +86,17 @@ def test_a_layer_is_meant_by_its_id_else_its_name_else_its_words() -> None:
 def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
     assert apply_settings(COLLAGE, ["steps=3", "steps=null"], Library()) == COLLAGE
     assert apply_settings(COLLAGE, ["steps=3", "steps=4"], Library()).steps == 4
+    changes = [
+        "layers.cat.opacity=.5",
+        "layers.cat.visible=false",
+        "prompt=a cat",
+        "images=4",
+        "canvas.width=64",
+    ]
+    changes += ["background.colour=#000000", "avoids.far.made=noisy", 'spread_parts=["up"]']
+    changed = apply_settings(COLLAGE, changes, Library())
+    back = [f"{change.partition('=')[0]}=null" for change in changes]
+    assert changed != COLLAGE and apply_settings(changed, back, Library()) == COLLAGE
 
 
 @pytest.mark.parametrize(
@@ -96,7 +107,7 @@ def test_null_brings_the_default_back_and_the_last_setting_counts() -> None:
         ("stepps=3", "unknown field 'stepps'; did you mean 'steps'?"),
         ("steps=many", "steps is 'many'; give a whole number from 1 to 200."),
         ("steps=NaN", "steps is nan; give a whole number"),
-        ("prompt=null", "prompt is None; give a text of at most 2000 characters."),
+        ("layers.cat.x=null", "layer 'cat': x is None; give a number from -16384 to 16384."),
         (
             "canvas.width=100",
             "canvas: width is 100; give a whole number from 64 to 2048 that is a multiple of 8.",
@@ -140,6 +151,12 @@ def test_fields_of_pictures_take_files(tmp_path: Path) -> None:
     assert (changed.avoids[0].mask, changed.layer("one").mask, changed.background.picture) == (digest,) * 3
     back = apply_settings(changed, ["avoids.far.mask=null", f"layers.cat.mask={DIGEST}"], library)
     assert (back.avoids[0].mask, back.layer("one").mask) == (None, DIGEST)
+    for setting in (f"layers.cat.mask={64 * '0'}", f"background.picture={64 * '0'}"):
+        with pytest.raises(PictureError) as caught:
+            apply_settings(COLLAGE, [setting], library)
+        assert (
+            str(caught.value) == f"--set {setting}: the collage holds no picture 000000000000; give a file."
+        )
     with pytest.raises(
         PictureError, match=r"^--set avoids\.far\.mask=missing\.png: the picture 'missing\.png'"
     ):
