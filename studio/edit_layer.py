@@ -29,7 +29,7 @@ from studio.crop import Crop, choose
 from studio.document import Canvas, Collage, Layer
 from studio.formats import png
 from studio.pictures import Library, read_pixels
-from studio.to_request import avoid_requests, to_request
+from studio.to_request import avoid_requests, ill_sized, to_request
 
 if TYPE_CHECKING:
     from pipelines.measure.encoders import PictureFeatures
@@ -160,7 +160,8 @@ def edit_layer(
     asked = base.request.layers[number]
     shown = full.get(asked.mask)
     mask = feathered(shown, asked.feather, _free(base.composition, collage, layer))
-    crop = choose(_box_of(shown), _box_of(mask), collage.canvas, card(collage.model))
+    model = card(collage.model)
+    crop = choose(_box_of(shown), _box_of(mask), collage.canvas, model)
     flat = _laid_over(picture, layer, base.composition, collage, library)
     acting = collage.replace(
         canvas=Canvas(width=crop.width, height=crop.height),
@@ -183,8 +184,12 @@ def edit_layer(
         avoids=tuple(avoid_requests(acting, library, store, under, True, {layer.id: number}, [])),
         grow=max(-MAX_GROW, min(MAX_GROW, base.request.grow * crop.scale)),
     )
-    said = [warning for warning in base.warnings if warning.layer in (None, layer.label)]
-    if before is not None and _left_behind(layer, *before, mask) > card(collage.model).factor ** 2:
+    about_size = [*ill_sized(width, height, model)]
+    said = [
+        *ill_sized(crop.width, crop.height, model, "the part that is run"),
+        *(one for one in base.warnings if one.layer in (None, layer.label) and one not in about_size),
+    ]
+    if before is not None and _left_behind(layer, *before, mask) > model.factor**2:
         message = (
             f"{where} lay elsewhere when this picture was made, and what shows of it there stays; render the whole "
             "collage to clear it."

@@ -58,7 +58,7 @@ def to_request(
     model = card(collage.model)
     usual = defaults(model, collage.canvas)
     composition = compose(collage, library)
-    warnings = [*_ill_sized(collage, model)]
+    warnings = [*ill_sized(collage.canvas.width, collage.canvas.height, model)]
     kept = _worth_rendering(composition, model.factor, warnings)
     layers = [collage.layers[composition.indices[at]] for at in kept]
     first_seed = _seed(collage, seed)
@@ -140,16 +140,15 @@ def to_request(
     return Prepared(request, tuple(warnings), prompt, composition, indices)
 
 
-def _ill_sized(collage: Collage, model: ModelCard) -> Iterator[Warned]:
+def ill_sized(width: int, height: int, model: ModelCard, what: str = "the canvas") -> Iterator[Warned]:
     """Says where a model is asked for far less or more than it was trained at: a collage has its size, whatever draws
-    it.
+    it. ``what`` has that width and height.
     """
-    size = collage.canvas
-    longer = max(size.width, size.height)
+    longer = max(width, height)
     if longer < model.least_side or longer >= model.most_side:
         found = "small" if longer < model.least_side else "large"
         yield Warned(
-            f"the canvas of {size.width} x {size.height} is {found} for {model.name!r}, which draws well near "
+            f"{what} of {width} x {height} is {found} for {model.name!r}, which draws well near "
             f"{model.side} pixels a side; resize the collage to {model.side}."
         )
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.errors import FieldError, PictureError
 from pipelines.pictures import PictureStore
-from studio.document import Avoid, Background
+from studio.document import Avoid, Background, Canvas
 from studio.edit_layer import edit_layer, feathered
 from studio.pictures import Library
 from studio.to_request import to_request
@@ -67,6 +67,20 @@ def test_lengths_grow_with_the_crop(library: Library) -> None:
     edit = edit_layer(collage, library, PictureStore(), UNDER, "car")
     assert edit.crop.scale == 2
     assert (edit.request.layers[0].feather, edit.request.grow) == (6.0, -16.0)
+
+
+def test_a_small_part_of_a_large_canvas_is_not_too_large(library: Library) -> None:
+    large = Canvas(width=512, height=512)
+    under = np.zeros((512, 512, 3), np.uint8)
+
+    def said(scale: float) -> list[str]:
+        collage = collage_of(disc(library, "car", scale_x=scale, scale_y=scale)).replace(canvas=large)
+        assert "512 x 512 is large" in to_request(collage, library, PictureStore()).warnings[0].message
+        return [one.message for one in edit_layer(collage, library, PictureStore(), under, "car").warnings]
+
+    assert said(1.0) == []
+    (whole,) = said(12.0)
+    assert whole.startswith("the part that is run of 512 x 512 is large for 'embedded'")
 
 
 def test_a_layer_that_covers_most_is_run_on_the_whole_canvas(library: Library) -> None:
