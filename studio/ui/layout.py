@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _TOLD = 32
 """Renders that are taken out of Gradio's queue, where the page is told nothing. One of them runs, the others say that
 they wait (`Runner.render`). Each holds one of Gradio's 40 threads, and Stop, Save and Open need some, too."""
+TABS = 200
+"""Tabs of which Gradio keeps what they were told, closed ones as well: some kB and the last report each, and never the
+document (`CollageCanvas.get_config`). A tab that is left out loses nothing: no handler reads back what is kept."""
 
 
 def build(
@@ -89,6 +92,7 @@ def launch_options() -> dict[str, Any]:
         "footer_links": [],
         "run_history": False,
         "max_file_size": png.MAX_PNG,
+        "state_session_capacity": TABS,
         "app_kwargs": {"lifespan": swept},
     }
 
