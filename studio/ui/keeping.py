@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from gradio.processing_utils import hash_bytes
 from gradio.utils import get_space, get_upload_folder
 
 _HOUR = 3600
@@ -44,6 +46,42 @@ def kept_for() -> int:
     On a Space, which strangers fill, two days; on a machine of one's own a month, so that a tab may stay open.
     """
     return (2 if get_space() else 30) * _DAY
+
+
+def keep(folder: Path, name: str, data: bytes) -> str:
+    """Store a file in ``folder`` where Gradio would, by its content, whole or not at all; returns its path.
+
+    All tabs share what is kept, so a file that is there is renewed for `sweep` and never written again: somebody may
+    be reading it.
+    """
+    path = folder / hash_bytes(data) / name
+    if not _renewed(path, len(data)):
+        _write(path, data)
+    return str(path.resolve())
+
+
+def _renewed(path: Path, size: int) -> bool:
+    """Whether the file is there, whole; from now on it is as young to `sweep` as a new one."""
+    with suppress(FileNotFoundError):
+        facts = path.stat()
+        if facts.st_size == size:
+            with suppress(PermissionError):  # somebody else's file can be read still
+                os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # the content is as old as it was
+            return True
+    return False
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(dir=path.parent)  # swept, where this process is killed
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise
 
 
 @asynccontextmanager

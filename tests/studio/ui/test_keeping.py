@@ -14,7 +14,7 @@ import pytest
 
 from studio.canvas.exchange import Uploads, file_data
 from studio.ui import launch_options
-from studio.ui.keeping import kept_for, own_folder, sweep
+from studio.ui.keeping import keep, kept_for, own_folder, sweep
 
 NAME = "0123456789abcdef" * 4
 
@@ -107,3 +107,42 @@ def test_a_sweep_deletes_what_gradio_made_and_nothing_else(folder: Path, tmp_pat
     assert (folder / "notes.txt").exists()
     assert (folder / NAME / "link.png").is_symlink()
     sweep(folder / "gone", 0)
+
+
+def test_what_is_kept_lies_where_gradio_would_put_it(folder: Path) -> None:
+    path = Path(keep(folder, "cat.png", b"cat"))
+    assert (path.name, path.read_bytes()) == ("cat.png", b"cat")
+    assert path.parent.parent == folder and len(path.parent.name) == len(NAME)
+    assert keep(folder, "cat.png", b"dog") != keep(folder, "cat.png", b"cat") == str(path)
+
+
+def test_what_is_kept_again_is_renewed_and_not_written(folder: Path) -> None:
+    """Each page that is opened keeps the first preset's pictures, and all tabs read the same files of them.
+
+    What was decoded of a file goes by its time of change, its age by that of its entry.
+    """
+    path = Path(keep(folder, "cat.png", b"cat"))
+    os.utime(path, (5, 5))
+    before = path.stat()
+    time.sleep(0.05)
+    keep(folder, "cat.png", b"cat")
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert after.st_ctime_ns > before.st_ctime_ns
+
+
+def test_what_was_kept_in_part_is_written_anew(folder: Path) -> None:
+    path = Path(keep(folder, "cat.png", b"cat"))
+    path.write_bytes(b"c")
+    keep(folder, "cat.png", b"cat")
+    assert path.read_bytes() == b"cat" and list(path.parent.iterdir()) == [path]
+
+
+def test_what_cannot_be_kept_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("studio.ui.keeping.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        keep(folder, "cat.png", b"cat")
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
