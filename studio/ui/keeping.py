@@ -18,6 +18,8 @@ from pathlib import Path
 from gradio.processing_utils import hash_bytes
 from gradio.utils import get_space, get_upload_folder
 
+from pipelines.errors import EngineError
+
 _HOUR = 3600
 _DAY = 24 * _HOUR
 _NAME = "decollage"
@@ -52,11 +54,16 @@ def keep(folder: Path, name: str, data: bytes) -> str:
     """Store a file in ``folder`` where Gradio would, by its content, whole or not at all; returns its path.
 
     All tabs share what is kept, so a file that is there is renewed for `sweep` and never written again: somebody may
-    be reading it.
+    be reading it. Raises `EngineError` where the disk is full, or cannot be written for another cause.
     """
     path = folder / hash_bytes(data) / name
-    if not _renewed(path, len(data)):
-        _write(path, data)
+    try:
+        if not _renewed(path, len(data)):
+            _write(path, data)
+    except OSError as error:
+        raise EngineError(
+            f"the server's disk takes no more files ({error.strerror}); make room on it, or try again later."
+        ) from None
     return str(path.resolve())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import EngineError
 from studio.canvas.exchange import Uploads, file_data
 from studio.ui import launch_options
 from studio.ui.keeping import keep, kept_for, own_folder, sweep
@@ -143,6 +144,8 @@ def test_what_cannot_be_kept_leaves_nothing(folder: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("studio.ui.keeping.os.replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        EngineError, match=r"^the server's disk takes .* \(No space left on device\); make room .*\.$"
+    ):
         keep(folder, "cat.png", b"cat")
     assert [path for path in folder.rglob("*") if path.is_file()] == []

@@ -125,7 +125,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")
 def test_tabs_are_forgotten_and_work_still(server: Server) -> None:
     """Gradio keeps the last document of 10,000 tabs, closed or not, if it is let."""
-    page = {**server.told("load", "first"), "seed": 3, "steps": 2}
+    page = {**server.told("load", "first")["value"], "seed": 3, "steps": 2}
     page["layers"][0]["negative"] = "a cat"
     server.asked("dc_render", "first", page, where="queue/join")
     assert server.began.wait(120)
