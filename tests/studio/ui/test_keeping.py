@@ -74,6 +74,27 @@ def test_a_sweep_goes_by_age(folder: Path) -> None:
     assert not path.exists() and not unfinished.exists()
 
 
+def test_a_sweep_leaves_no_more_bytes_than_there_is_room_for(folder: Path) -> None:
+    """What was used longest ago goes first, wherever Gradio put it."""
+    state = put(folder / "deep_links", "aB3-_6789xY", "state.json")
+    first, second = put(folder), put(folder, NAME.replace("0", "1"))
+    unfinished = folder / "tmpab_1cd2e"
+    unfinished.write_bytes(b"four")
+    ages = [state, first, second, unfinished]
+    for path in ages:
+        time.sleep(0.02)
+        os.utime(path)
+    sweep(folder, 100, most=13)
+    assert [path.exists() for path in ages] == [True, True, True, True]
+    sweep(folder, 100, most=12)
+    assert [path.exists() for path in ages] == [False, True, True, True]
+    Uploads(folder).path(file_data(str(first), "image/png"), "layer 'cat'")
+    sweep(folder, 100, most=7)
+    assert [path.exists() for path in ages] == [False, True, False, True]
+    sweep(folder, 100, most=0)
+    assert not any(path.exists() for path in ages)
+
+
 def test_what_a_page_uses_is_not_old(folder: Path) -> None:
     path = put(folder)
     before = path.stat()
@@ -98,12 +119,12 @@ def test_emptied_folders_go_once_they_are_old_themselves(folder: Path) -> None:
 def test_a_sweep_deletes_what_gradio_made_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     outside = put(tmp_path / "mine", "pictures")
     theirs = [outside, put(tmp_path), put(folder, "pictures"), put(folder, NAME[:-1])]
-    theirs += [put(folder, NAME + "/deeper"), put(folder, "tmpab_1cd2e")]
+    theirs += [put(folder, NAME + "/deeper"), put(folder, "tmpab_1cd2e"), put(folder, "deep_links/mine")]
     (folder / "notes.txt").write_text("mine")
     (folder / NAME / "link.png").symlink_to(outside)
     (folder / NAME.replace("0", "1")).symlink_to(outside.parent)
     os.utime(folder / NAME, (0, 0))
-    sweep(folder, 0, time.time() + 10)
+    sweep(folder, 0, time.time() + 10, most=0)
     assert all(path.exists() for path in theirs)
     assert (folder / "notes.txt").exists()
     assert (folder / NAME / "link.png").is_symlink()
