@@ -39,7 +39,7 @@ class Files:
     def preset(self, event: gr.EventData) -> Update:
         """The preset whose name the page sent."""
         try:
-            name = (event._data or {}).get("name")
+            name = event._data.get("name") if isinstance(event._data, Mapping) else None
             if name not in presets.names():
                 raise ArchiveError("there is no preset of this name; choose one from the list.")
             return gr.update(value=self.preset_page(name))

@@ -1,4 +1,4 @@
-"""Open, Save, presets and a fresh tab on a server whose disk is full: a sentence each, and a page that can be used."""
+"""Open, Save, presets and a fresh tab where something is wrong: a sentence each, and a page that can be used."""
 
 from __future__ import annotations
 
@@ -55,3 +55,11 @@ def test_a_fresh_tab_has_a_document_whatever_happens(
     told = first_page(full, "embedded")
     assert told["saved"]["error"] == FULL
     assert to_collage(told["value"], uploads)[0] == Collage(model="embedded")
+
+
+@pytest.mark.parametrize(
+    "data", [None, [1], "evening", {}, {"name": ["evening"]}, {"name": "nonesuch"}], ids=str
+)
+def test_a_preset_that_is_none_is_said(full: Files, data: Any) -> None:
+    """Whatever a page sends."""
+    assert full.preset(chosen(data))["saved"]["error"].startswith("There is no preset of this name")
