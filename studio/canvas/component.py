@@ -117,6 +117,18 @@ def most_of(group: str) -> int:
     return int(field_schema(Collage, (group,))["maxItems"])
 
 
+class _Facts(dict[str, Any]):
+    """What Gradio's sessions keep of the component: all but its value.
+
+    Gradio writes the document of each event here, refused ones too, and keeps it long after the tab was closed. It
+    reads it for links to a tab's state, which the studio has none of; handlers get the document from the page.
+    """
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != "value":
+            super().__setitem__(key, value)
+
+
 class CollageCanvas(gr.HTML):
     """The studio on the page. Its value is a page document (`studio.canvas.exchange`), None before the first.
 
@@ -158,6 +170,10 @@ class CollageCanvas(gr.HTML):
     def postprocess(self, value: Any) -> Any:
         """A page document without addresses: Gradio gives each file the right one for this visitor."""
         return without_addresses(value)
+
+    def get_config(self) -> dict[str, Any]:  # type: ignore[override]
+        """What the page is told when it loads: the document comes by events alone."""
+        return _Facts(super().get_config())
 
     def api_info(self) -> dict[str, Any]:
         return {"type": "object", "description": "a collage's JSON in which pictures are uploaded files"}

@@ -45,10 +45,14 @@ class Uploads:
         path = file.get("path") if isinstance(file, Mapping) else None
         if not isinstance(path, str) or not path or "\0" in path:
             raise PictureError(f"{where} names no uploaded picture; add the picture again.")
-        resolved = Path(path).resolve()
-        if not resolved.is_relative_to(self.folder.resolve()) or not resolved.is_file():
+        try:
+            resolved = Path(path).resolve()
+            there = resolved.is_relative_to(self.folder.resolve()) and resolved.is_file()
+            facts = resolved.stat() if there else None
+        except (OSError, ValueError):  # a name that no file can have, or deleted just now
+            facts = None
+        if facts is None:
             raise PictureError(f"{where} names a picture that is no longer on the server; add it again.")
-        facts = resolved.stat()
         with suppress(OSError):  # somebody else's file can be read still
             os.utime(resolved, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # the content is as old as it was
         return resolved

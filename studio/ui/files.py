@@ -32,19 +32,19 @@ class Files:
             path = self.uploads.path((page or {}).get("incoming"), "the file")
             with _OPENING:
                 collage, library = open_any(path)
+            return gr.update(value=to_page(collage, library, self.keep))
         except DecollageError as error:
-            return self._refused(error)
-        return gr.update(value=to_page(collage, library, self.keep))
+            return self.refused(error)
 
     def preset(self, event: gr.EventData) -> Update:
         """The preset whose name the page sent."""
         try:
-            name = (event._data or {}).get("name")
+            name = event._data.get("name") if isinstance(event._data, Mapping) else None
             if name not in presets.names():
                 raise ArchiveError("there is no preset of this name; choose one from the list.")
             return gr.update(value=self.preset_page(name))
         except DecollageError as error:
-            return self._refused(error)
+            return self.refused(error)
 
     def preset_page(self, name: str) -> dict[str, Any]:
         """The page document of a preset."""
@@ -61,9 +61,10 @@ class Files:
             name = f"{file_stem(collage.name)}.collage"
             path = self.keep(name, archive.write_bytes(collage, library))
         except DecollageError as error:
-            return self._refused(error, which)
+            return self.refused(error, which)
         file = file_data(path, "application/zip", name)
         return gr.update(saved={"seq": self.jobs.number(), "file": file, "name": name, **which})
 
-    def _refused(self, error: DecollageError, more: Mapping[str, Any] | None = None) -> Update:
+    def refused(self, error: DecollageError, more: Mapping[str, Any] | None = None) -> Update:
+        """The error's sentence, for the page to show."""
         return gr.update(saved={"seq": self.jobs.number(), "error": as_sentence(str(error)), **(more or {})})

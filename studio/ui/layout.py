@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault(
@@ -13,7 +14,6 @@ os.environ.setdefault(
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
 
 from pipelines.errors import EngineError
 from pipelines.loading import LoadOptions
@@ -22,7 +22,7 @@ from studio.canvas.exchange import Uploads
 from studio.formats import png
 from studio.session import Jobs
 from studio.ui.files import Files
-from studio.ui.keeping import own_folder, swept
+from studio.ui.keeping import keep, own_folder, swept
 from studio.ui.run import Decorator, GetEngine, Runner
 from studio.ui.settings import DRAWER, offered_models, settings
 from studio.ui.start import first_page
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _TOLD = 32
 """Renders that are taken out of Gradio's queue, where the page is told nothing. One of them runs, the others say that
 they wait (`Runner.render`). Each holds one of Gradio's 40 threads, and Stop, Save and Open need some, too."""
+TABS = 200
+"""Tabs of which Gradio keeps what they were told, closed ones as well: some kB and the last report each, and never the
+document (`CollageCanvas.get_config`). A tab that is left out loses nothing: no handler reads back what is kept."""
 
 
 def build(
@@ -52,14 +55,11 @@ def build(
     folder = own_folder()
     gr.set_static_paths([STATIC, DRAWER])
 
-    def keep(name: str, data: bytes) -> str:
-        return str(save_bytes_to_cache(data, name, str(folder)))
-
     cards = offered_models(models)
-    jobs, uploads = Jobs(), Uploads(folder)
-    files = Files(jobs, uploads, keep)
+    jobs, uploads, store = Jobs(), Uploads(folder), partial(keep, folder)
+    files = Files(jobs, uploads, store)
     names = tuple(card.name for card in cards)
-    runner = Runner(jobs, uploads, keep, names, engine or _default_engine, gpu, features)
+    runner = Runner(jobs, uploads, store, names, engine or _default_engine, gpu, features)
 
     demo = gr.Blocks(title="Décollage", analytics_enabled=False, fill_width=True)
     with demo:
@@ -89,6 +89,7 @@ def launch_options() -> dict[str, Any]:
         "footer_links": [],
         "run_history": False,
         "max_file_size": png.MAX_PNG,
+        "state_session_capacity": TABS,
         "app_kwargs": {"lifespan": swept},
     }
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from pipelines.errors import EngineError
 from pipelines.events import (
     Downloading,
     Event,
@@ -39,10 +40,11 @@ from studio.pictures import Library
 from studio.sizes import size
 
 Keep = Callable[[str, bytes], str]
+"""Stores a file (name, content) where pages can load it, and returns its path; `EngineError` where it cannot."""
 
 
 class Report:
-    """What the page knows of one run. ``keep`` stores a result's file (name, bytes) and returns its path.
+    """What the page knows of one run. ``keep`` stores a result's file.
 
     ``made_on`` is given where one layer was rendered on a picture (`png.embed`). Events come from one thread; `so_far`
     may be called from another.
@@ -112,10 +114,8 @@ class Report:
         """The report of a run that has ended early: what is finished of it can be downloaded."""
         try:
             self._write({})
-        except OSError as error:  # the pictures are shown still
-            self.warn(
-                f"the finished pictures cannot be kept for download ({error.strerror}); make room on the disk."
-            )
+        except EngineError as error:  # the pictures are shown still
+            self.warn(f"the finished pictures cannot be kept for download: {error}")
         return self.plain
 
     def _show(self, picture: Pixels) -> None:

@@ -1,13 +1,14 @@
-"""What is on the canvas when a page is opened: the first preset, else three cut-outs of the drawer."""
+"""What is on the canvas when a page is opened: the first preset, else three cut-outs of the drawer, else nothing."""
 
 from __future__ import annotations
 
-from typing import Any
+import gradio as gr
 
+from pipelines.errors import DecollageError
 from studio.canvas.exchange import to_page
 from studio.document import Collage, Layer, new_id
 from studio.pictures import Library
-from studio.ui.files import Files
+from studio.ui.files import Files, Update
 from studio.ui.settings import DRAWER, cutouts, preset_names
 
 _PLACES = (
@@ -17,12 +18,17 @@ _PLACES = (
 )  # x, y, longest side, as shares of the canvas
 
 
-def first_page(files: Files, model: str) -> dict[str, Any]:
-    """The page document of a fresh tab."""
+def first_page(files: Files, model: str) -> Update:
+    """What a fresh tab is told: its first document; where that cannot be made, an empty one and why.
+
+    Without a document nothing can be done on a page, and an empty one needs no file.
+    """
     names = preset_names()
-    if names:
-        return files.preset_page(names[0])
-    return to_page(*from_drawer(model), files.keep)
+    try:
+        page = files.preset_page(names[0]) if names else to_page(*from_drawer(model), files.keep)
+    except DecollageError as error:
+        return {**files.refused(error), "value": to_page(Collage(model=model), Library(), files.keep)}
+    return gr.update(value=page)
 
 
 def from_drawer(model: str) -> tuple[Collage, Library]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Page, expect
 
+from tests.e2e.conftest import Studio
 from tests.e2e.driver import Driver
 
 _STUDIO = "document.querySelector('[data-ready]').decollage"
@@ -115,3 +117,24 @@ def test_a_model_that_is_not_offered_can_be_left(user: Driver) -> None:
     choice.select_option(label="embedded")
     assert user.doc()["model"] == "embedded"
     expect(choice).to_be_hidden()
+
+
+def test_a_tab_opened_while_the_servers_disk_is_full_says_so_and_can_be_used(
+    page: Page, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("studio.ui.keeping._renewed", lambda *_: False)  # other tabs have had its pictures
+    monkeypatch.setattr("studio.ui.keeping._write", full)
+    user = Driver(page, studio.url)
+    alert = page.locator(".dc-error")
+    expect(alert).to_contain_text("takes no more files (No space left on device)")
+    assert user.names() == []
+    user.fill("Scene prompt", "a cat")
+    user.button("Dismiss").click()
+    user.button("Save").click()
+    expect(alert).to_contain_text("takes no more files")
+    monkeypatch.undo()
+    user.wait(f"!{_STUDIO}.saving")
+    user.save("Save")

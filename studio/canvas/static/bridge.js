@@ -28,7 +28,9 @@
       watch("saved", () => this.takeSaved(props.saved));
       this.themes = new MutationObserver(() => this.view.restyle());
       this.themes.observe(document.body, { attributes: true, attributeFilter: ["class"] });
-      if (known) this.#ready(known.opened === undefined); // else the page's own document: the component was made anew
+      const fresh = known?.opened === undefined; // else the page's own document: the component was made anew
+      if (known) this.#ready(fresh);
+      if (known && fresh && props.saved?.error) this.takeSaved(props.saved); // why it is empty
     }
 
     destroy() {

@@ -70,6 +70,21 @@ test("nothing can be done before the first document is there, and then everythin
   assert.equal(app.store.canUndo, false);
 });
 
+test("a page that could only be given an empty collage says why, and can be used", () => {
+  const error = "The server's disk takes no more files.";
+  const early = studio({ value: { ...EMPTY }, saved: { seq: 1, error } }).app; // both were there before the component
+  const { app, props, receive } = studio();
+  props.saved = { seq: 1, error };
+  receive("value", { ...EMPTY });
+  receive("saved", props.saved);
+  for (const { results, frame } of [early, app]) {
+    assert.equal(results.error.hidden, false);
+    assert.equal(frame.inert, false);
+  }
+  const again = studio({ value: { ...EMPTY, opened: 1 }, saved: { seq: 1, error } }).app; // made anew, much later
+  assert.equal(again.results.error.hidden, true);
+});
+
 test("a layer is rendered on a result of the document that is open, unless another is shown", () => {
   const { app, receive } = studio();
   receive("value", opened());

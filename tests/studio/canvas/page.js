@@ -76,12 +76,13 @@ for (const name of ["store", "geometry", "results", "leaving", "draft", "bridge"
 const EMPTY = { name: "", prompt: "", seed: null, model: "embedded", canvas: { width: 64, height: 64 }, layers: [], avoids: [] };
 
 /** `sent`: the events that left, each with what the server was given. `upload` may be any promise of {path}, `value` a
- * document that is there before the component. */
-function studio({ upload = async (file) => ({ path: `/up/${file.name}` }), limits = {}, value = "" } = {}) {
+ * document that is there before the component, as `saved` may be. */
+function studio({ upload = async (file) => ({ path: `/up/${file.name}` }), limits = {}, value = "", saved = null } = {}) {
   const watched = {};
   const sent = [];
   const props = {
     value,
+    saved,
     settings: {
       empty: EMPTY,
       models: [{ name: "embedded", hub: null }, { name: "sd15", hub: "somebody/sd15" }],

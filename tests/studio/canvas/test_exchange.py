@@ -95,7 +95,21 @@ def test_an_upload_of_any_kind_becomes_png(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../secret.png", "link.png", "missing.png", "", "a\0b", None, 7, ["x"]]
+    "path",
+    [
+        "/etc/passwd",
+        "../secret.png",
+        "link.png",
+        "missing.png",
+        "x" * 300,
+        "\ud800",
+        "",
+        "a\0b",
+        None,
+        7,
+        ["x"],
+    ],
+    ids=ascii,
 )
 def test_only_uploaded_files_are_read(path: Any, folder: Folder) -> None:
     secret = folder.path.parent / "secret.png"

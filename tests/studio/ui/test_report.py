@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.errors import EngineError
 from pipelines.events import (
     Downloading,
     Finished,
@@ -168,12 +169,12 @@ def test_a_full_disk_costs_a_run_that_ends_early_no_more_than_its_downloads(
     run.report.take(ImageDone(0, 5, picture(1)))
 
     def full(name: str, data: bytes) -> str:
-        raise OSError(28, "No space left on device")
+        raise EngineError("the disk is full; make room on it.")
 
     monkeypatch.setattr(run.report, "_keep", full)
     told = run.report.so_far()
     assert told["warnings"] == [
-        "The finished pictures cannot be kept for download (No space left on device); make room on the disk."
+        "The finished pictures cannot be kept for download: the disk is full; make room on it."
     ]
     assert [one["download"] for one in told["results"]] == [None]
 

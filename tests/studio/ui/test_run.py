@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines.engine import Engine
-from pipelines.errors import ModelError
+from pipelines.errors import EngineError, ModelError
 from pipelines.measure.encoders import features_of
 from pipelines.models import card
 from studio.canvas.exchange import Uploads, to_page
@@ -202,6 +202,25 @@ def test_a_run_that_fails_gives_what_was_finished_to_download(
     last = tab.last()
     assert last["state"] == "failed" and last["error"].startswith("There is too little memory")
     assert [seed_inside(one) for one in last["results"]][:1] == [3]
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_full_disk_is_said_and_what_fits_on_it_is_shown(page: Page, runner: Runner, room: int) -> None:
+    """Of 2 pictures as many as there is room for; their downloads come last."""
+    page.document["images"] = 2
+    kept: list[str] = []
+
+    def keep(name: str, data: bytes) -> str:
+        if len(kept) == room:
+            raise EngineError("the server's disk takes no more files; make room on it.")
+        kept.append(name)
+        return page.keep(name, data)
+
+    runner.keep = keep
+    last = Tab(runner, page, "a").last()
+    assert last["state"] == "failed"
+    assert last["error"] == "The server's disk takes no more files; make room on it."
+    assert [one["name"] for one in last.get("results", ())] == ["collage-3.png", "collage-4.png"][:room]
 
 
 def near(files: list[dict[str, Any]]) -> float:
