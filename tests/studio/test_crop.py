@@ -53,6 +53,15 @@ def test_a_small_crop_is_enlarged_to_what_the_model_can_draw() -> None:
     assert (xl.box[2] - xl.box[0], xl.width, xl.height) == (384, 768, 768)
 
 
+def test_a_long_crop_is_enlarged_in_both_directions() -> None:
+    layer = (300, 500, 460, 520)
+    crop = choose(layer, around(layer, 5), Canvas(width=1024, height=1024), CARD)
+    width, height = crop.box[2] - crop.box[0], crop.box[3] - crop.box[1]
+    assert CARD.least_side**2 / 2 < width * height < CARD.least_side**2
+    assert abs(crop.width * crop.height / CARD.least_side**2 - 1) < 0.1
+    assert abs(crop.width / crop.height / (width / height) - 1) < 0.1
+
+
 def test_a_crop_that_is_nearly_large_enough_takes_more_of_the_canvas() -> None:
     crop = choose((100, 100, 170, 170), (90, 90, 180, 180), Canvas(), CARD)
     assert crop.box[2] - crop.box[0] == crop.width == 128

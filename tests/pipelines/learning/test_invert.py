@@ -118,6 +118,32 @@ def test_a_stop_leaves_no_trace(loaded: Loaded) -> None:
     assert same(before, state(loaded))
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_what_is_shown_is_as_noisy_as_its_time_says(
+    velocity: Loaded, monkeypatch: pytest.MonkeyPatch, noise: float
+) -> None:
+    """One of the clean views where there is no noise, and nothing of any where there is only noise."""
+    views: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+    made, stock = invert._views, velocity.family.predict
+
+    def encoded(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        clean, masks = made(*given)
+        views.append(clean)
+        return clean, masks
+
+    def predicted(pipe: Any, noisy: torch.Tensor, *given: Any) -> torch.Tensor:
+        shown.append(noisy.detach())
+        return stock(pipe, noisy, *given)
+
+    monkeypatch.setattr(invert, "_views", encoded)
+    monkeypatch.setattr(velocity.family, "predict", predicted)
+    monkeypatch.setattr(velocity.family, "moment", lambda pipe, share: (500.0, (1 - noise, noise)))
+    learned(velocity, 1)
+    nearest = [(views[0] - one).abs().amax((1, 2, 3)).min().item() for one in shown[0]]
+    assert (max(nearest) == 0) if noise == 0 else (min(nearest) > 0.5)
+
+
 def test_where_memory_is_scarce_it_is_computed_again(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same vectors, with fewer numbers kept for the way back; afterwards the denoiser is as it was."""
     kept: list[int] = []

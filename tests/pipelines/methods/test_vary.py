@@ -68,6 +68,8 @@ class TestCells:
         assert torch.equal(cat, CAT_CELLS) and 0 < int(cat.sum()) < 64
         half = inside_cells(masks(tiny.box(0, 0, 16, 20)), (8, 8))
         assert half[:2, :2].all() and int(half.sum()) == 4, "a cell covered by half is outside"
+        more = inside_cells(masks(tiny.box(0, 0, 16, 21)), (8, 8))
+        assert more[:2, :3].all() and int(more.sum()) == 6, "by five eighths it is inside"
         assert int(inside_cells(masks(tiny.box(0, 0, 3, 3)), (8, 8)).sum()) == 1
         assert int(inside_cells(masks(tiny.box(0, 0, 0, 0)), (8, 8)).sum()) == 0
         assert inside_cells(masks(tiny.box(0, 0, 64, 64)), (8, 8)).all()
