@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.util
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
+from pipelines.attention.kernel import Kernel, Site
 from pipelines.engine import Engine
 from pipelines.errors import PhraseError
 from pipelines.families.spans import moved_by_padding
+from pipelines.methods.base import Method, Run
 from pipelines.pictures import PictureStore, Pixels
 from tests.pipelines import tiny_transformers as tt
 from tests.pipelines.runs import sampled
@@ -86,6 +89,37 @@ class TestWords:
             loaded.pipe, collage(store, "sd3").replace(prompt=prompt, layers=(layer,))
         )
         assert found[0] and min(found[0]) >= 77
+
+
+class FirstKeys(Method):
+    """Remembers the keys (H, T, D) of the prompt's first row in the first joint attention."""
+
+    order = 99
+
+    def begin(self, run: Run, kernel: Kernel) -> None:
+        self.keys: torch.Tensor | None = None
+        self.site: Site | None = None
+        self.size = run.latent_size
+        kernel.watch.append(self.look)
+
+    def look(self, site: Site, query: torch.Tensor, key: torch.Tensor, *_: Any) -> None:
+        if self.keys is None and site.joint is not None:
+            self.keys, self.site = key[0].clone(), site
+
+
+@pytest.mark.parametrize(("width", "padded"), [(64, 32), (96, 32), (160, 64)])
+def test_where_z_image_puts_the_words(engine: Engine, store: PictureStore, width: int, padded: int) -> None:
+    """Behind the picture and its padding: there, and only there, other words are other keys in the first block."""
+    found = []
+    for prompt in ("a red car", "a blue hat"):
+        method = FirstKeys()
+        request = text("zimage", prompt=prompt, steps=1, width=width)
+        sampled(engine.load("zimage"), request, store, [method])
+        assert method.keys is not None and method.site is not None and method.site.joint is not None
+        found.append(method.keys)
+    differ = (found[0] - found[1]).abs().amax((0, 2)).nonzero().flatten().tolist()
+    assert differ[0] == padded == method.site.joint.text_start(method.size)
+    assert differ == list(range(padded, differ[-1] + 1))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
