@@ -66,11 +66,14 @@ class Runner:
             )  # not yet in line: what is cancelled before its first report Gradio never closes
             for ahead in self._waiting(job):
                 text = "another render" if ahead == 1 else f"{ahead} other renders"
-                yield self._update({**plain, "text": f"Waiting for {text} to end…"})
-            yield self._update(plain)
+                yield from self._going_on(job, {**plain, "text": f"Waiting for {text} to end…"})
+            yield from self._going_on(job, plain)
             with closing(self._reports(page, job)) as reports:  # before the next one's turn
                 for plain in reports:
-                    yield self._update(plain) if plain["state"] == "running" else self._last(job, plain)
+                    if plain["state"] == "running":
+                        yield from self._going_on(job, plain)
+                    else:
+                        yield self._last(job, plain)
         except Cancelled:
             yield self._last(job, {**plain, **_STOPPED})
         except DecollageError as error:
@@ -150,6 +153,16 @@ class Runner:
     def drop(self, request: gr.Request) -> None:
         """The tab was closed: nobody waits for its run."""
         self.jobs.stop(request.session_hash or "")
+
+    def _going_on(self, job: Job, plain: dict[str, Any]) -> Iterator[Update]:
+        """A report that is not the last, unless a stop came before it.
+
+        It gets its number first: a stop that is not seen here yet says more, by a later number. The other way round a
+        report could be the page's last word on a run that has ended.
+        """
+        update = self._update(plain)
+        if not job.cancel.is_set():
+            yield update
 
     def _last(self, job: Job, plain: dict[str, Any]) -> Update:
         """The last report of a job, which has ended by then: others need not wait until Gradio has taken it."""

@@ -133,6 +133,24 @@ def test_a_render_says_that_it_waits_for_another(page: Page, runner: Runner) -> 
     assert len(runner.jobs) == 0
 
 
+def test_no_report_overtakes_a_stop(page: Page, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop comes just when a report is about to be numbered; what the run itself says last Gradio may cut off."""
+    tab, said = Tab(runner, page, "a"), list[dict[str, Any]]()
+    tab.texts(3)
+    number = runner.jobs.number
+
+    def late() -> int:
+        if not said:
+            said.append({})
+            said[0].update(runner.stop(tab.request)["run"])
+        return number()
+
+    monkeypatch.setattr(runner.jobs, "number", late)
+    rest = [update["run"] for update in tab.reports]
+    assert said[0]["state"] == "stopped"
+    assert [one["state"] for one in rest if one["seq"] > said[0]["seq"]] == ["stopped"]
+
+
 def test_stop_works_while_a_render_waits(page: Page, runner: Runner) -> None:
     first, second = Tab(runner, page, "a"), Tab(runner, page, "b")
     first.texts(3)
