@@ -105,9 +105,8 @@ class Engine:
         except RoomError:
             if not self._let_go():
                 raise
-        return load_pipeline(
-            known, self._options, say, self._let_go
-        )  # no longer in the handler, which holds weights
+        # no longer in the handler, which holds weights
+        return load_pipeline(known, self._options, say, self._let_go)
 
     def _let_go(self) -> bool:
         """Forget the models that were loaded here and that no run uses; whether there were any. The next run that asks

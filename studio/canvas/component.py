@@ -171,7 +171,7 @@ class CollageCanvas(gr.HTML):
         """A page document without addresses: Gradio gives each file the right one for this visitor."""
         return without_addresses(value)
 
-    def get_config(self) -> dict[str, Any]:  # type: ignore[override]
+    def get_config(self) -> dict[str, Any]:  # type: ignore[override] # as Gradio's own HTML narrows it
         """What the page is told when it loads: the document comes by events alone."""
         return _Facts(super().get_config())
 

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
@@ -84,6 +85,33 @@ def test_a_file_that_is_not_what_it_says(tmp_path: Path) -> None:
     file = named(tmp_path / "one.safetensors", *KINDS["sdxl"])
     with pytest.raises(ModelError, match="could not be loaded"):
         load_pipeline(card(str(file)), LoadOptions(device="cpu", config=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("like", "given", "asked"),
+    [
+        ("sd21", None, CARDS["sd21"].source),
+        ("sd21", "own/configs", "own/configs"),
+        ("sd15", None, None),
+        ("sdxl", None, None),
+    ],
+)
+def test_whose_configs_a_file_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: str, given: str | None, asked: str | None
+) -> None:
+    """diffusers knows them, but for Stable Diffusion 2, whose place on the hub it has is gone."""
+    configs: list[object] = []
+
+    def stock(path: str, **words: object) -> None:
+        configs.append(words.get("config"))
+        raise OSError("no more is looked at")
+
+    for kind in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+        monkeypatch.setattr(getattr(diffusers, kind), "from_single_file", stock)
+    file = named(tmp_path / "one.safetensors", *KINDS[like])
+    with pytest.raises(ModelError, match="no more is looked at"):
+        load_pipeline(card(str(file)), LoadOptions(device="cpu", config=given))
+    assert configs == [asked]
 
 
 def xl() -> Any:

@@ -1,10 +1,25 @@
-"""A tiny model of the real classes with random weights, as a folder that the engine loads."""
+"""A small collage, and a tiny model of the real classes with random weights, as a folder that the engine loads."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from studio.document import Collage, Layer
+from studio.pictures import Library
+
+
+@pytest.fixture
+def collage(library: Library) -> Collage:
+    picture = library.add(Image.new("RGB", (20, 20), "red"))
+    return Collage(
+        canvas={"width": 64, "height": 64},
+        prompt="a beach",
+        steps=3,
+        layers=(Layer(id="a", name="cat", prompt="cat", picture=picture, x=30.0, y=20.0),),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,22 +15,11 @@ from PIL import Image
 
 from studio.cli import main
 from studio.compositing import compose
-from studio.document import Collage, Layer
+from studio.document import Collage
 from studio.formats import archive, open_any, png
 from studio.pictures import Library, read_pixels
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def collage(library: Library) -> Collage:
-    picture = library.add(Image.new("RGB", (20, 20), "red"))
-    return Collage(
-        canvas={"width": 64, "height": 64},
-        prompt="a beach",
-        steps=3,
-        layers=(Layer(id="a", name="cat", prompt="cat", picture=picture, x=30.0, y=20.0),),
-    )
 
 
 @pytest.fixture

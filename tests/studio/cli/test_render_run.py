@@ -9,27 +9,15 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipelines.errors import ArchiveError, Cancelled, EngineError
 from pipelines.events import Downloading, Event, ImageDone, Learning, Started, Warned
 from pipelines.pictures import PictureStore
 from studio.cli.render import _Run
-from studio.document import Collage, Layer
+from studio.document import Collage
 from studio.formats import open_any
 from studio.pictures import Library, read_pixels
 from studio.to_request import to_request
-
-
-@pytest.fixture
-def collage(library: Library) -> Collage:
-    picture = library.add(Image.new("RGB", (20, 20), "red"))
-    return Collage(
-        canvas={"width": 64, "height": 64},
-        prompt="a beach",
-        steps=3,
-        layers=(Layer(id="a", name="cat", prompt="cat", picture=picture, x=30.0, y=20.0),),
-    )
 
 
 def test_pictures_finished_before_a_stop_are_kept(
